@@ -1,0 +1,105 @@
+#include "dispatch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "softloss/softloss.hpp"
+
+#if defined(SOFTLOSS_HAS_X86)
+#include <cpuid.h>
+#endif
+
+namespace softloss {
+
+extern const KernelTable baseline_table, avx2_table, avx512_table, neon_table;
+
+namespace {
+
+#if defined(SOFTLOSS_HAS_X86)
+// By hand, not by __builtin_cpu_supports, which answers no to everything under some compilers' run-time libraries.
+struct Features {
+    bool avx2 = false, avx512 = false;
+
+    Features() {
+        unsigned a, b, c, d;
+        if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+        const bool fma = c >> 12 & 1, osxsave = c >> 27 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
+        if (!osxsave || !avx || !fma || !f16c) return;
+        unsigned low, high;
+        __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        const bool saves_ymm = (low & 0x06) == 0x06, saves_zmm = (low & 0xe6) == 0xe6;
+        if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+        const bool f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1;
+        avx2 = saves_ymm && (b >> 5 & 1);
+        avx512 = avx2 && saves_zmm && f && dq && bw && vl;
+    }
+};
+#endif
+
+std::vector<const KernelTable*> detect() {
+#if defined(SOFTLOSS_HAS_X86)
+    const Features cpu;
+    std::vector<const KernelTable*> tables{&baseline_table};
+    if (cpu.avx2) tables.push_back(&avx2_table);
+    if (cpu.avx512) tables.push_back(&avx512_table);
+    return tables;
+#elif defined(SOFTLOSS_HAS_NEON)
+    return {&neon_table};
+#else
+    return {&baseline_table};
+#endif
+}
+
+const KernelTable* find(std::string_view name) {
+    for (const KernelTable* table : usable_tables()) {
+        if (name == table->name) return table;
+    }
+    return nullptr;
+}
+
+/// An unusable name in the environment is ignored: a program must not fail for it on an older machine.
+const KernelTable* initial() {
+    const char* const name = std::getenv("SOFTLOSS_ISA");
+    const KernelTable* const named = name ? find(name) : nullptr;
+    return named ? named : usable_tables().back();
+}
+
+std::atomic<const KernelTable*>& active() {
+    static std::atomic<const KernelTable*> table{initial()};
+    return table;
+}
+
+}  // namespace
+
+const std::vector<const KernelTable*>& usable_tables() {
+    static const std::vector<const KernelTable*> tables = detect();
+    return tables;
+}
+
+const KernelTable& active_table() {
+    return *active().load(std::memory_order_relaxed);
+}
+
+std::vector<std::string_view> usable_isas() {
+    std::vector<std::string_view> names;
+    for (const KernelTable* table : usable_tables()) names.emplace_back(table->name);
+    return names;
+}
+
+std::string_view isa() {
+    return active_table().name;
+}
+
+void set_isa(std::string_view name) {
+    const KernelTable* const table = find(name);
+    if (!table) {
+        std::string known;
+        for (std::string_view n : usable_isas()) known += (known.empty() ? "" : ", ") + std::string(n);
+        throw std::invalid_argument("isa '" + std::string(name) + "' cannot run here; usable are " + known);
+    }
+    active().store(table, std::memory_order_relaxed);
+}
+
+}  // namespace softloss

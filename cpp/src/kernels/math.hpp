@@ -1,0 +1,223 @@
+// exp, log and log1p on logical vectors, and the constants that they rest on.
+//
+// Lives here: vector math; each function states its domain and its error. Must not: rows, losses, instruction sets.
+//
+// Both functions split their argument with a table of eight entries, which every instruction set looks up in a
+// register, so that the polynomial sees a small remainder and its rounding does not reach the last bit:
+//   exp(x) = 2^(k/8) * exp(r),  k = round(8 x / ln 2), |r| <= ln2/16   (table: 2^(j/8), j = k mod 8; P. Tang, 1989)
+//   log(u) = k ln2 - log(R_j) + log1p(z R_j - 1),  u = 2^k z,  z in [0.699, 1.398)   (table: R_j ~ 1/z, few bits)
+// Coefficients: minimax (Remez) for (exp(r) - 1 - r) / r^2 and (log1p(t) - t) / t^2 on the intervals named below.
+#pragma once
+
+#include "vec.hpp"
+
+namespace softloss {
+namespace {
+
+template <class T>
+struct MathConstants;
+
+template <>
+struct MathConstants<float> {
+    static constexpr int kMantissaBits = 23;
+    static constexpr float kMagic = 0x1.8p23f;  // adding it rounds to an integer, kept in the low bits
+    static constexpr float kEightByLn2 = 0x1.715476p3f;
+    static constexpr float kLn2By8High = 0x1.62e43p-4f, kLn2By8Low = -0x1.05c61p-32f;
+    static constexpr float kExp2[8] = {0x1p0f,        0x1.172b84p0f, 0x1.306fe0p0f, 0x1.4bfdaep0f,
+                                       0x1.6a09e6p0f, 0x1.8ace54p0f, 0x1.ae89fap0f, 0x1.d5818ep0f};
+    static constexpr float kExp2Relative[8] = {0.0f,          -0x1.9c0c22p-27f, 0x1.125002p-25f,  -0x1.0a355p-25f,
+                                               0x1.26055cp-26f, 0x1.67a1cap-28f, -0x1.f9c304p-27f, -0x1.a5217cp-28f};
+    static constexpr float kExpPoly[] = {0x1p-1f, 0x1.555b7ep-3f, 0x1.555c2ep-5f};  // |error of exp| < 2^-31
+    static constexpr float kSmallestExponent = -131.0f;  // exp of anything lower is 0 beside 1, subnormals included
+    static constexpr int kExpBias = 64;
+
+    static constexpr std::int32_t kLogOffset = 0x3f330000;  // the bits of 0.69921875
+    static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
+    static constexpr float kLogRHigh[8] = {-0x1.4618p-2f, -0x1.c9p-3f,  -0x1.5ffp-3f,  -0x1.f0cp-5f,
+                                           0.0f,          0x1.934p-4f, 0x1.a94p-3f, 0x1.2698p-2f};
+    static constexpr float kLogRLow[8] = {-0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f,
+                                          0.0f,             -0x1.43454ep-17f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
+    static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.555502p-2f, -0x1.fffe84p-3f, 0x1.9b8876p-3f, -0x1.57b44p-3f};
+};
+
+template <>
+struct MathConstants<double> {
+    static constexpr int kMantissaBits = 52;
+    static constexpr double kMagic = 0x1.8p52;
+    static constexpr double kEightByLn2 = 0x1.71547652b82fep3;
+    static constexpr double kLn2By8High = 0x1.62e42fefa39efp-4, kLn2By8Low = 0x1.abc9e3b39803fp-59;
+    static constexpr double kExp2[8] = {0x1p0,
+                                        0x1.172b83c7d517bp0,
+                                        0x1.306fe0a31b715p0,
+                                        0x1.4bfdad5362a27p0,
+                                        0x1.6a09e667f3bcdp0,
+                                        0x1.8ace5422aa0dbp0,
+                                        0x1.ae89f995ad3adp0,
+                                        0x1.d5818dcfba487p0};
+    static constexpr double kExp2Relative[8] = {0.0,           -0x1.01b15ep-55, 0x1.34d754p-55, 0x1.690cecp-56,
+                                                -0x1.3b3efcp-54, 0x1.db72fcp-55,  0x1.c1a77ap-55, 0x1.4a385ap-56};
+    static constexpr double kExpPoly[] = {0x1.000000000002ep-1, 0x1.55555555555d1p-3,  0x1.5555554e8d74bp-5,
+                                          0x1.1111110ab75e3p-7, 0x1.6c1b7359ef355p-10, 0x1.a01f90dfb8849p-13};
+    static constexpr double kSmallestExponent = -1060.0;
+    static constexpr int kExpBias = 512;
+
+    static constexpr std::int64_t kLogOffset = 0x3fe6600000000000;
+    static constexpr double kLn2High = 0x1.62e42fefa4p-1, kLn2Low = -0x1.8432a1b0e2634p-43;
+    static constexpr double kLogRHigh[8] = {-0x1.4618bc21c6p-2, -0x1.c8ff7c79a8p-3, -0x1.5ff3070a78p-3,
+                                            -0x1.f0a30c0110p-5, 0.0,                0x1.9335e5d598p-4,
+                                            0x1.a93ed3c8acp-3,  0x1.269621134ep-2};
+    static constexpr double kLogRLow[8] = {0x1.3d82f484c84ccp-46,  -0x1.a21ac25d81ef3p-43, -0x1.3d3c873e20a07p-43,
+                                           -0x1.8a9985f325c5cp-43, 0.0,                    -0x1.b3ba8f150ae0ap-43,
+                                           0x1.9e36f2bea77a6p-43,  -0x1.1b61f10522625p-44};
+    static constexpr double kLogPoly[] = {-0x1.0000000000000p-1, 0x1.5555555555555p-2,  -0x1.00000000000b9p-2,
+                                          0x1.9999999999f12p-3,  -0x1.555555548ce02p-3, 0x1.24924922c56a2p-3,
+                                          -0x1.0000027a4a3c3p-3, 0x1.c71c7a07a0f73p-4,  -0x1.9992844774be2p-4,
+                                          0x1.7453c9dbced72p-4,  -0x1.59fe3e811a1bep-4, 0x1.40270613de33dp-4};
+};
+
+/// R_j, with few bits, so that z R_j - 1 is exact.
+template <class T>
+constexpr T kReciprocal[8] = {1.375, 1.25, 1.1875, 1.0625, 1.0, 0.90625, 0.8125, 0.75};
+
+/// kExp2 with j taken off the exponent's fraction: adding k = 8 n + j to these bits gives 2^(n + j/8) in one step.
+template <class T>
+struct Exp2Bits {
+    T entry[8];
+    constexpr Exp2Bits() : entry{} {
+        using I = typename IntOf<T>::type;
+        for (int j = 0; j < 8; ++j) {
+            const I bits = __builtin_bit_cast(I, MathConstants<T>::kExp2[j]);
+            entry[j] = __builtin_bit_cast(T, bits - (I{j} << (MathConstants<T>::kMantissaBits - 3)));
+        }
+    }
+};
+template <class T>
+constexpr Exp2Bits<T> kExp2Bits{};
+
+/// c[0] + c[1] x + ... by Horner's rule.
+template <class V, class T, std::size_t N>
+SOFTLOSS_INLINE V polynomial(V x, const T (&c)[N]) {
+    V p = splat<V>(c[N - 1]);
+    for (std::size_t i = N - 1; i-- > 0;) p = fma(p, x, splat<V>(c[i]));
+    return p;
+}
+
+/// s + e = a + b exactly, for |a| >= |b| or a = 0.
+template <class V>
+struct Pair {
+    V hi, lo;
+};
+template <class V>
+SOFTLOSS_INLINE Pair<V> fast_two_sum(V a, V b) {
+    const V s = a + b;
+    return {s, (a - s) + b};
+}
+template <class V>
+SOFTLOSS_INLINE Pair<V> two_sum(V a, V b) {
+    const V s = a + b, t = s - a;
+    return {s, (a - (s - t)) + (b - t)};
+}
+
+/// exp as scale + scale * fraction, unevaluated: |fraction| < 0.047, scale a table entry times a power of two.
+template <class V>
+struct ExpParts {
+    V scale, fraction;
+    SOFTLOSS_INLINE V value() const { return fma(scale, fraction, scale); }
+};
+
+/// The constant that makes exp_parts return exp(x) * 2^exponent; `exponent` holds an integer of magnitude < 2^13.
+template <class V>
+SOFTLOSS_INLINE V exp_magic(V exponent) {
+    using C = MathConstants<typename LanesOf<V>::type>;
+    return splat<V>(C::kMagic) + exponent * splat<V>(8);
+}
+
+/// exp(x + x_low) * 2^exponent for |x| <= 8192, |x_low| <= 2^-11, results in the normal range.
+/// Unevaluated error: float < 2^-28.5 relative, double < 2^-56 relative; value() adds one rounding (<= 0.52 ULP).
+/// A NaN in x comes through in `fraction`.
+template <bool HasLow, class V>
+SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, [[maybe_unused]] V x_low) {
+    using T = typename LanesOf<V>::type;
+    using C = MathConstants<T>;
+    const V t = fma(x, splat<V>(C::kEightByLn2), magic);
+    const V k = t - magic;
+    // Exact: k * high has no bits below x's, and fma does not round the product.
+    V r = fma(k, splat<V>(-C::kLn2By8High), x);
+    r = fma(k, splat<V>(-C::kLn2By8Low), r);
+    if constexpr (HasLow) r = r + x_low;
+    const V p = fma(r * r, polynomial(r, C::kExpPoly), r);
+    const auto index = as_int(t);
+    const V table = lookup8<T>(kExp2Bits<T>.entry, index);
+    const V scale = as_float<T>(as_int(table) + shift_left<C::kMantissaBits - 3>(index));
+    return {scale, p + lookup8<T>(C::kExp2Relative, index)};
+}
+
+template <class V>
+SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
+    return exp_parts<false>(x, magic, x);
+}
+
+/// exp(x) for x <= 0 (NaN comes through), subnormal results included. <= 0.52 ULP where the result is normal.
+template <class V>
+SOFTLOSS_INLINE V exp_nonpositive(V x) {
+    using T = typename LanesOf<V>::type;
+    using C = MathConstants<T>;
+    const V magic = splat<V>(C::kMagic + 8 * C::kExpBias);
+    const V scaled = exp_parts(max(splat<V>(C::kSmallestExponent), x), magic).value();
+    return scaled * splat<V>(C::kExpBias == 64 ? T(0x1p-64) : T(0x1p-512));
+}
+
+/// log(u + u_low) as hi + lo, for normal positive u and |u_low| <= ulp(u). hi + lo rounded: <= 0.56 ULP.
+template <class V>
+SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
+    using T = typename LanesOf<V>::type;
+    using C = MathConstants<T>;
+    using I = decltype(as_int(u));
+    const I above = as_int(u) - splat<I>(C::kLogOffset);
+    const I k = shift_right<C::kMantissaBits>(above);
+    const I exponent = shift_left<C::kMantissaBits>(k);
+    const V z = as_float<T>(as_int(u) - exponent);
+    const V z_low = u_low * as_float<T>(as_int(splat<V>(1)) - exponent);
+    const I j = shift_right<C::kMantissaBits - 3>(above);
+    const V reciprocal = lookup8<T>(kReciprocal<T>, j);
+    const V t = fma(z_low, reciprocal, fma(z, reciprocal, splat<V>(-1)));
+    const V kf = as_float<T>(k + as_int(splat<V>(C::kMagic))) - splat<V>(C::kMagic);
+    // Exact: both addends are multiples of one small unit.
+    const V head = fma(kf, splat<V>(C::kLn2High), lookup8<T>(C::kLogRHigh, j));
+    const V tail = fma(kf, splat<V>(C::kLn2Low), lookup8<T>(C::kLogRLow, j));
+    const Pair<V> s = fast_two_sum(head, t);
+    return {s.hi, fma(t * t, polynomial(t, C::kLogPoly), s.lo + tail)};
+}
+
+/// log(x) for 0 <= x <= 1 or any normal x > 0; log(0) = -inf; NaN comes through. <= 0.56 ULP.
+template <class V>
+SOFTLOSS_INLINE V log(V x) {
+    using T = typename LanesOf<V>::type;
+    using C = MathConstants<T>;
+    constexpr T kNormal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
+    const auto tiny = less(x, splat<V>(kNormal));  // subnormal: scale by 2^mantissa bits, subtract it again as k ln2
+    const V up = select(tiny, splat<V>(T(1ll << C::kMantissaBits)), splat<V>(1));
+    const V down = select(tiny, splat<V>(T(-C::kMantissaBits)), splat<V>(0));
+    const Pair<V> l = log_parts(x * up, splat<V>(0));
+    const V head = fma(down, splat<V>(C::kLn2High), l.hi);
+    const V r = head + fma(down, splat<V>(C::kLn2Low), l.lo);
+    const V at_zero = select(equal(x, splat<V>(0)), splat<V>(-__builtin_inff()), r);
+    return select(equal(x, x), at_zero, x);
+}
+
+/// log1p(y) for -1 < y < inf; NaN comes through; y_low extends y below its last bit. <= 0.56 ULP.
+template <class V>
+SOFTLOSS_INLINE V log1p(V y, V y_low) {
+    const V one = splat<V>(1);
+    const auto big = less(one, y);
+    const Pair<V> u = fast_two_sum(select(big, y, one), select(big, one, y));
+    const Pair<V> l = log_parts(u.hi, u.lo + y_low);
+    return select(equal(y, y), l.hi + l.lo, y);
+}
+template <class V>
+SOFTLOSS_INLINE V log1p(V y) {
+    return log1p(y, splat<V>(0));
+}
+
+}  // namespace
+}  // namespace softloss

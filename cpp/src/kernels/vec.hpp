@@ -1,0 +1,564 @@
+// The logical vector Vec<T, N>: N lanes of T that behave the same on every instruction set.
+//
+// Lives here: the only `#if` on the instruction set; arithmetic, fma, select, lane conversions, table look-up, half
+// formats. A Vec wider than a register is two halves, recursively, so that one source compiles to full-speed code
+// everywhere. Each operation is one correctly rounded IEEE operation per lane, thus the same bits on every machine.
+// Must not: anything that knows of exp, rows or losses.
+//
+// Everything in kernels/ sits in an unnamed namespace: each ISA file gets its own copy, compiled with its own flags,
+// and the linker can never let one ISA's copy serve another. For the same reason nothing of std:: is called here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "softloss/types.hpp"
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define SOFTLOSS_INLINE [[gnu::always_inline]] inline
+
+namespace softloss {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+template <class T, int N>
+constexpr bool kNative = sizeof(T) * N <= kRegisterBytes;
+
+template <class T, int N>
+struct Vec {
+    Vec<T, N / 2> lo, hi;
+};
+
+template <class T, int N>
+    requires kNative<T, N>
+struct Vec<T, N> {
+    typedef T Raw __attribute__((vector_size(sizeof(T) * N)));
+    Raw raw;
+};
+
+template <class T>
+struct IntOf {
+    using type = T;
+};
+template <>
+struct IntOf<float> {
+    using type = std::int32_t;
+};
+template <>
+struct IntOf<double> {
+    using type = std::int64_t;
+};
+/// Integers of the same width as T: bit patterns, and masks (a lane is 0 or -1).
+template <class T, int N>
+using IntVec = Vec<typename IntOf<T>::type, N>;
+
+// ---- construction, memory ------------------------------------------------------------------------------------
+
+template <class V>
+struct LanesOf;
+template <class T, int N>
+struct LanesOf<Vec<T, N>> {
+    using type = T;
+    static constexpr int count = N;
+};
+
+/// All lanes equal to x.
+template <class V>
+SOFTLOSS_INLINE V splat(typename LanesOf<V>::type x) {
+    if constexpr (requires(V v) { v.raw; }) {
+        typename V::Raw zero = {};
+        return V{x - zero};
+    } else {
+        const auto half = splat<decltype(V::lo)>(x);
+        return V{half, half};
+    }
+}
+
+/// The lane numbers 0, 1, 2, ... plus `first`.
+template <class V>
+SOFTLOSS_INLINE V iota(typename LanesOf<V>::type first = 0) {
+    constexpr int n = LanesOf<V>::count;
+    if constexpr (requires(V v) { v.raw; }) {
+        V v;
+        for (int i = 0; i < n; ++i) v.raw[i] = first + static_cast<typename LanesOf<V>::type>(i);
+        return v;
+    } else {
+        using H = decltype(V::lo);
+        return V{iota<H>(first), iota<H>(first + n / 2)};
+    }
+}
+
+template <class V>
+SOFTLOSS_INLINE V load(const typename LanesOf<V>::type* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof(V));
+    return v;
+}
+
+template <class T, int N>
+SOFTLOSS_INLINE void store(T* p, Vec<T, N> v) {
+    __builtin_memcpy(p, &v, sizeof v);
+}
+
+// ---- lane-wise arithmetic -------------------------------------------------------------------------------------
+
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator+(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw + b.raw};
+    else return {a.lo + b.lo, a.hi + b.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator-(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw - b.raw};
+    else return {a.lo - b.lo, a.hi - b.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator-(Vec<T, N> a) {
+    if constexpr (kNative<T, N>) return {-a.raw};
+    else return {-a.lo, -a.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator*(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw * b.raw};
+    else return {a.lo * b.lo, a.hi * b.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator/(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw / b.raw};
+    else return {a.lo / b.lo, a.hi / b.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator&(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw & b.raw};
+    else return {a.lo & b.lo, a.hi & b.hi};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> operator|(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {a.raw | b.raw};
+    else return {a.lo | b.lo, a.hi | b.hi};
+}
+template <int Bits, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> shift_left(Vec<T, N> a) {
+    if constexpr (kNative<T, N>) return {a.raw << Bits};
+    else return {shift_left<Bits>(a.lo), shift_left<Bits>(a.hi)};
+}
+/// Arithmetic shift: the sign is kept.
+template <int Bits, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> shift_right(Vec<T, N> a) {
+    if constexpr (kNative<T, N>) return {a.raw >> Bits};
+    else return {shift_right<Bits>(a.lo), shift_right<Bits>(a.hi)};
+}
+
+// ---- comparison and choice; a mask lane is 0 or -1 --------------------------------------------------------------
+
+template <class T, int N>
+SOFTLOSS_INLINE IntVec<T, N> less(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {(typename IntVec<T, N>::Raw)(a.raw < b.raw)};
+    else return {less(a.lo, b.lo), less(a.hi, b.hi)};
+}
+template <class T, int N>
+SOFTLOSS_INLINE IntVec<T, N> equal(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {(typename IntVec<T, N>::Raw)(a.raw == b.raw)};
+    else return {equal(a.lo, b.lo), equal(a.hi, b.hi)};
+}
+/// mask ? a : b, lane by lane.
+template <class I, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> select(Vec<I, N> mask, Vec<T, N> a, Vec<T, N> b) {
+    static_assert(sizeof(I) == sizeof(T));
+    if constexpr (kNative<T, N>) return {mask.raw ? a.raw : b.raw};
+    else return {select(mask.lo, a.lo, b.lo), select(mask.hi, a.hi, b.hi)};
+}
+
+// ---- bits -------------------------------------------------------------------------------------------------------
+
+template <class T, int N>
+SOFTLOSS_INLINE IntVec<T, N> as_int(Vec<T, N> a) {
+    if constexpr (kNative<T, N>) return {(typename IntVec<T, N>::Raw)a.raw};
+    else return {as_int(a.lo), as_int(a.hi)};
+}
+template <class T, class I, int N>
+SOFTLOSS_INLINE Vec<T, N> as_float(Vec<I, N> a) {
+    static_assert(sizeof(I) == sizeof(T));
+    if constexpr (kNative<T, N>) return {(typename Vec<T, N>::Raw)a.raw};
+    else return {as_float<T>(a.lo), as_float<T>(a.hi)};
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> abs(Vec<T, N> a) {
+    using I = IntVec<T, N>;
+    constexpr auto kMagnitude = static_cast<typename IntOf<T>::type>(~(1ull << (8 * sizeof(T) - 1)));
+    return as_float<T>(as_int(a) & splat<I>(kMagnitude));
+}
+
+// ---- fma, max: one instruction where there is one ---------------------------------------------------------------
+
+/// Rounding to odd keeps what a second rounding needs: a + b whose last bit is set when the sum is not exact.
+template <int N>
+SOFTLOSS_INLINE Vec<double, N> add_to_odd(Vec<double, N> a, Vec<double, N> b) {
+    using I = IntVec<double, N>;
+    const auto s = a + b;
+    const auto t = s - a;
+    const auto error = (a - (s - t)) + (b - t);
+    const auto one = splat<I>(1), bits = as_int(s);
+    // An inexact even sum moves by one unit towards the exact value: away from zero when the error has its sign.
+    const auto away = equal(as_int(error) & splat<I>(INT64_MIN), bits & splat<I>(INT64_MIN));
+    const auto odd = bits + select(away, one, -one);
+    const auto keep = equal(error, splat<Vec<double, N>>(0)) | -(bits & one);
+    return select(keep, s, as_float<double>(odd));
+}
+/// a * b + c rounded once on a machine without fma (Boldo and Melquiond, 2008). Slow, but the same bits.
+template <int N>
+[[gnu::noinline]] Vec<double, N> emulated_fma(Vec<double, N> a, Vec<double, N> b, Vec<double, N> c) {
+    using V = Vec<double, N>;
+    const auto split = [](V x, V& hi, V& lo) {
+        const auto t = x * splat<V>(0x1.0000002p27);
+        hi = t - (t - x);
+        lo = x - hi;
+    };
+    const auto two_sum = [](V x, V y, V& s, V& e) {
+        s = x + y;
+        const auto t = s - x;
+        e = (x - (s - t)) + (y - t);
+    };
+    V ah, al, bh, bl, th, tl, sh, sl;
+    split(a, ah, al);
+    split(b, bh, bl);
+    const auto p = a * b;
+    const auto e = ((ah * bh - p) + ah * bl + al * bh) + al * bl;
+    two_sum(c, e, th, tl);
+    two_sum(p, th, sh, sl);
+    const auto r = sh + add_to_odd(tl, sl);
+    // Infinities and NaN do not survive the splitting; the plain form has them right.
+    const auto plain = p + c;
+    return select(equal(r, r), r, plain);
+}
+template <int N>
+[[gnu::noinline]] Vec<float, N> emulated_fma(Vec<float, N> a, Vec<float, N> b, Vec<float, N> c);
+
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
+    if constexpr (!kNative<T, N>) {
+        return {fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)};
+    } else {
+        [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+#if defined(__AVX512F__)
+        if constexpr (bytes == 64 && sizeof(T) == 4) return {(Raw)_mm512_fmadd_ps(a.raw, b.raw, c.raw)};
+        if constexpr (bytes == 64 && sizeof(T) == 8) return {(Raw)_mm512_fmadd_pd(a.raw, b.raw, c.raw)};
+#endif
+#if defined(__FMA__)
+        if constexpr (bytes == 32 && sizeof(T) == 4) return {(Raw)_mm256_fmadd_ps(a.raw, b.raw, c.raw)};
+        if constexpr (bytes == 32 && sizeof(T) == 8) return {(Raw)_mm256_fmadd_pd(a.raw, b.raw, c.raw)};
+        if constexpr (bytes == 16 && sizeof(T) == 4) return {(Raw)_mm_fmadd_ps(a.raw, b.raw, c.raw)};
+        if constexpr (bytes == 16 && sizeof(T) == 8) return {(Raw)_mm_fmadd_pd(a.raw, b.raw, c.raw)};
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (bytes == 16 && sizeof(T) == 4) return {(Raw)vfmaq_f32(c.raw, a.raw, b.raw)};
+        if constexpr (bytes == 16 && sizeof(T) == 8) return {(Raw)vfmaq_f64(c.raw, a.raw, b.raw)};
+#elif defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+        Vec<T, N> r;
+        for (int i = 0; i < N; ++i) {
+            if constexpr (sizeof(T) == 4) r.raw[i] = __builtin_fmaf(a.raw[i], b.raw[i], c.raw[i]);
+            else r.raw[i] = __builtin_fma(a.raw[i], b.raw[i], c.raw[i]);
+        }
+        return r;
+#else
+        return emulated_fma(a, b, c);
+#endif
+        __builtin_unreachable();
+    }
+}
+
+/// a > b ? a : b; a NaN in b comes through.
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> max(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (!kNative<T, N>) {
+        return {max(a.lo, b.lo), max(a.hi, b.hi)};
+    } else {
+        [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+#if defined(__AVX512F__)
+        if constexpr (bytes == 64 && sizeof(T) == 4) return {(Raw)_mm512_max_ps(a.raw, b.raw)};
+        if constexpr (bytes == 64 && sizeof(T) == 8) return {(Raw)_mm512_max_pd(a.raw, b.raw)};
+#endif
+#if defined(__AVX2__)
+        if constexpr (bytes == 32 && sizeof(T) == 4) return {(Raw)_mm256_max_ps(a.raw, b.raw)};
+        if constexpr (bytes == 32 && sizeof(T) == 8) return {(Raw)_mm256_max_pd(a.raw, b.raw)};
+#endif
+#if defined(__SSE2__)
+        if constexpr (bytes == 16 && sizeof(T) == 4) return {(Raw)_mm_max_ps(a.raw, b.raw)};
+        if constexpr (bytes == 16 && sizeof(T) == 8) return {(Raw)_mm_max_pd(a.raw, b.raw)};
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (bytes == 16 && sizeof(T) == 4) return {(Raw)vmaxq_f32(a.raw, b.raw)};
+        if constexpr (bytes == 16 && sizeof(T) == 8) return {(Raw)vmaxq_f64(a.raw, b.raw)};
+#endif
+        return {a.raw > b.raw ? a.raw : b.raw};
+    }
+}
+
+// ---- lanes: halves, conversions, reductions ---------------------------------------------------------------------
+
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N / 2> low_half(Vec<T, N> a) {
+    if constexpr (!kNative<T, N>) {
+        return a.lo;
+    } else {
+        Vec<T, N / 2> r;
+        __builtin_memcpy(&r, &a, sizeof r);
+        return r;
+    }
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N / 2> high_half(Vec<T, N> a) {
+    if constexpr (!kNative<T, N>) {
+        return a.hi;
+    } else {
+        Vec<T, N / 2> r;
+        __builtin_memcpy(&r, reinterpret_cast<const char*>(&a) + sizeof r, sizeof r);
+        return r;
+    }
+}
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> join(Vec<T, N / 2> lo, Vec<T, N / 2> hi) {
+    if constexpr (!kNative<T, N>) {
+        return {lo, hi};
+    } else {
+        Vec<T, N> r;
+        __builtin_memcpy(&r, &lo, sizeof lo);
+        __builtin_memcpy(reinterpret_cast<char*>(&r) + sizeof lo, &hi, sizeof hi);
+        return r;
+    }
+}
+
+/// Each lane converted to To (float <-> double, integer widths); as C++ converts one value.
+template <class To, class T, int N>
+SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
+    if constexpr (!kNative<To, N> || !kNative<T, N>) {
+        return join<To, N>(convert<To>(low_half(a)), convert<To>(high_half(a)));
+    } else {
+        return {__builtin_convertvector(a.raw, typename Vec<To, N>::Raw)};
+    }
+}
+
+/// The lane for a count-th power of two: lanes i and i + N/2 are combined first, then i and i + N/4, ... .
+template <class Op, class T, int N>
+SOFTLOSS_INLINE T fold(Vec<T, N> a, Op op) {
+    if constexpr (N == 1) {
+        T r;
+        __builtin_memcpy(&r, &a, sizeof r);
+        return r;
+    } else {
+        return fold(op(low_half(a), high_half(a)), op);
+    }
+}
+
+template <class T, int N>
+SOFTLOSS_INLINE bool any(Vec<T, N> mask) {
+    return fold(mask, [](auto a, auto b) { return a | b; }) != 0;
+}
+
+/// table[index mod 8] for each lane.
+template <class T, class I, int N>
+SOFTLOSS_INLINE Vec<T, N> lookup8(const T (&table)[8], Vec<I, N> index) {
+    if constexpr (!kNative<T, N>) {
+        return {lookup8<T>(table, index.lo), lookup8<T>(table, index.hi)};
+    } else {
+        [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+#if defined(__AVX512F__)
+        if constexpr (bytes == 64 && sizeof(T) == 4) {
+            const __m512 t = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
+            return {(Raw)_mm512_permutexvar_ps((__m512i)index.raw, t)};
+        }
+        if constexpr (bytes == 64 && sizeof(T) == 8) {
+            return {(Raw)_mm512_permutexvar_pd((__m512i)index.raw, _mm512_loadu_pd(table))};
+        }
+#endif
+#if defined(__AVX2__)
+        if constexpr (bytes == 32 && sizeof(T) == 4) {
+            return {(Raw)_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index.raw)};
+        }
+        if constexpr (bytes == 32 && sizeof(T) == 8) {
+            // A double is a pair of floats to the permutation: pair 2i, 2i + 1 of the lower or the upper four entries.
+            const __m256i twice = _mm256_slli_epi64((__m256i)index.raw, 1);
+            const __m256i pairs = _mm256_add_epi32(_mm256_shuffle_epi32(twice, 0xa0), _mm256_set1_epi64x(1ll << 32));
+            const __m256 lower = _mm256_permutevar8x32_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(table)), pairs);
+            const __m256 upper =
+                _mm256_permutevar8x32_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(table + 4)), pairs);
+            const __m256d bit2 = _mm256_castsi256_pd(_mm256_slli_epi64((__m256i)index.raw, 61));
+            return {(Raw)_mm256_blendv_pd(_mm256_castps_pd(lower), _mm256_castps_pd(upper), bit2)};
+        }
+#endif
+#if defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (bytes == 16 && sizeof(T) == 4) {
+            const uint8x16x2_t t = {vreinterpretq_u8_f32(vld1q_f32(table)), vreinterpretq_u8_f32(vld1q_f32(table + 4))};
+            const uint32x4_t entry = vandq_u32((uint32x4_t)index.raw, vdupq_n_u32(7));
+            const uint32x4_t lanes = vmlaq_u32(vdupq_n_u32(0x03020100u), entry, vdupq_n_u32(0x04040404u));
+            return {(Raw)vqtbl2q_u8(t, vreinterpretq_u8_u32(lanes))};
+        }
+#endif
+        Vec<T, N> r;
+        for (int i = 0; i < N; ++i) r.raw[i] = table[index.raw[i] & 7];
+        return r;
+    }
+}
+
+template <int N>
+[[gnu::noinline]] Vec<float, N> emulated_fma(Vec<float, N> a, Vec<float, N> b, Vec<float, N> c) {
+    // The product of two floats is exact in double; one rounding to odd and one to float are one rounding.
+    const auto product = convert<double>(a) * convert<double>(b);
+    return convert<float>(add_to_odd(product, convert<double>(c)));
+}
+
+// ---- storage types: what lies in memory <-> what is computed with -------------------------------------------------
+
+/// Storage S computes in T: float16, bfloat16 and float in float, double in double; kLanes to a logical vector.
+template <class S>
+struct ComputeOf {
+    using type = float;
+};
+template <>
+struct ComputeOf<double> {
+    using type = double;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::type;
+template <class T>
+constexpr int kLanes = 64 / sizeof(T);
+
+template <int N>
+SOFTLOSS_INLINE Vec<float, N> from_storage(const bfloat16* p) {
+    const auto u = convert<std::uint32_t>(load<Vec<std::uint16_t, N>>(reinterpret_cast<const std::uint16_t*>(p)));
+    return as_float<float>(shift_left<16>(u));
+}
+template <int N>
+SOFTLOSS_INLINE void to_storage(bfloat16* p, Vec<float, N> v) {
+    using U = Vec<std::uint32_t, N>;
+    const auto bits = as_int(v);
+    U u;
+    __builtin_memcpy(&u, &bits, sizeof u);
+    const auto odd = shift_right<16>(u) & splat<U>(1);
+    const auto rounded = shift_right<16>(u + splat<U>(0x7fff) + odd);
+    const auto quiet = shift_right<16>(u) | splat<U>(0x40);  // rounding could turn a NaN into an infinity
+    const auto r = select(equal(v, v), rounded, quiet);
+    store(reinterpret_cast<std::uint16_t*>(p), convert<std::uint16_t>(r));
+}
+
+/// float16 by integer arithmetic: exact, for machines without the instruction.
+SOFTLOSS_INLINE float half_to_float(std::uint16_t h) {
+    const std::uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
+    float f;
+    if (rest >= 0x7c00u) {
+        const std::uint32_t bits = sign | 0x7f800000u | ((rest & 0x3ffu) << 13) | (rest > 0x7c00u ? 0x400000u : 0u);
+        __builtin_memcpy(&f, &bits, sizeof f);
+        return f;
+    }
+    const std::uint32_t magnitude = rest << 13;  // the value times 2^-112, subnormals included
+    __builtin_memcpy(&f, &magnitude, sizeof f);
+    f *= 0x1p112f;
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &f, sizeof bits);
+    bits |= sign;
+    __builtin_memcpy(&f, &bits, sizeof f);
+    return f;
+}
+SOFTLOSS_INLINE std::uint16_t float_to_half(float f) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &f, sizeof bits);
+    const std::uint32_t sign = (bits >> 16) & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((bits >> 13) & 0x3ffu));
+    if (bits >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);
+    if (bits < 0x38800000u) {  // subnormal: adding 0.5 puts the units of float16 at the end of the mantissa
+        __builtin_memcpy(&f, &bits, sizeof f);
+        f += 0.5f;
+        __builtin_memcpy(&bits, &f, sizeof bits);
+        return static_cast<std::uint16_t>(sign | (bits - 0x3f000000u));
+    }
+    bits += 0xfffu + ((bits >> 13) & 1u);
+    return static_cast<std::uint16_t>(sign | ((bits - 0x38000000u) >> 13));
+}
+
+template <int N>
+SOFTLOSS_INLINE Vec<float, N> from_storage(const float16* p) {
+    if constexpr (!kNative<float, N>) {
+        return {from_storage<N / 2>(p), from_storage<N / 2>(p + N / 2)};
+    } else {
+        using Raw [[maybe_unused]] = typename Vec<float, N>::Raw;
+#if defined(__AVX512F__)
+        if constexpr (N == 16) {
+            return {(Raw)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+        }
+#endif
+#if defined(__F16C__)
+        if constexpr (N == 8) return {(Raw)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (N == 4) {
+            return {(Raw)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))))};
+        }
+#endif
+        Vec<float, N> r;
+        for (int i = 0; i < N; ++i) {
+            std::uint16_t h;
+            __builtin_memcpy(&h, p + i, sizeof h);
+            r.raw[i] = half_to_float(h);
+        }
+        return r;
+    }
+}
+template <int N>
+SOFTLOSS_INLINE void to_storage(float16* p, Vec<float, N> v) {
+    if constexpr (!kNative<float, N>) {
+        to_storage<N / 2>(p, v.lo);
+        to_storage<N / 2>(p + N / 2, v.hi);
+    } else {
+#if defined(__AVX512F__)
+        if constexpr (N == 16) {
+            return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                                       _mm512_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        }
+#endif
+#if defined(__F16C__)
+        if constexpr (N == 8) {
+            return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT));
+        }
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (N == 4) {
+            return vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(v.raw)));
+        }
+#endif
+        for (int i = 0; i < N; ++i) {
+            const std::uint16_t h = float_to_half(v.raw[i]);
+            __builtin_memcpy(p + i, &h, sizeof h);
+        }
+    }
+}
+template <int N>
+SOFTLOSS_INLINE Vec<float, N> from_storage(const float* p) {
+    return load<Vec<float, N>>(p);
+}
+template <int N>
+SOFTLOSS_INLINE void to_storage(float* p, Vec<float, N> v) {
+    store(p, v);
+}
+template <int N>
+SOFTLOSS_INLINE Vec<double, N> from_storage(const double* p) {
+    return load<Vec<double, N>>(p);
+}
+template <int N>
+SOFTLOSS_INLINE void to_storage(double* p, Vec<double, N> v) {
+    store(p, v);
+}
+
+}  // namespace
+}  // namespace softloss

@@ -1,0 +1,120 @@
+#include "plan.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace softloss {
+
+Strides Plan::offset(std::int64_t index) const {
+    Strides total{};
+    for (auto loop = outer.rbegin(); loop != outer.rend(); ++loop) {
+        const std::int64_t step = index % loop->extent;
+        index /= loop->extent;
+        for (int k = 0; k < kMaxOperands; ++k) total[k] += step * loop->stride[k];
+    }
+    return total;
+}
+
+int normalize_axis(std::int64_t axis, int ndim) {
+    if (axis < -ndim || axis >= ndim) {
+        throw std::invalid_argument("axis " + std::to_string(axis) + " is out of bounds for array of dimension " +
+                                    std::to_string(ndim));
+    }
+    return static_cast<int>(axis < 0 ? axis + ndim : axis);
+}
+
+namespace {
+
+/// True if `slow` and `fast` together are one loop for every operand.
+bool mergeable(const Loop& slow, const Loop& fast) {
+    for (int k = 0; k < kMaxOperands; ++k) {
+        if (slow.stride[k] != fast.extent * fast.stride[k]) return false;
+    }
+    return true;
+}
+
+std::int64_t magnitude(std::int64_t x) {
+    return x < 0 ? -x : x;
+}
+
+}  // namespace
+
+Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const std::vector<std::int64_t>> operand_strides) {
+    Plan plan;
+    std::vector<Loop> loops;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+        Loop loop{shape[d], {}};
+        for (std::size_t k = 0; k < operand_strides.size(); ++k) loop.stride[k] = operand_strides[k][d];
+        if (static_cast<int>(d) == axis) {
+            plan.n = loop.extent;
+            plan.axis = loop.stride;
+        } else if (loop.extent == 0) {
+            plan.rows = 0;
+        } else if (loop.extent > 1) {
+            if (!loops.empty() && mergeable(loops.back(), loop)) {
+                loop.extent *= loops.back().extent;
+                loops.back() = loop;
+            } else {
+                loops.push_back(loop);
+            }
+        }
+    }
+    if (plan.rows == 0 || loops.empty()) return plan;
+    // The batch runs along the dimension in which the first operand is densest.
+    const auto inner = std::min_element(loops.begin(), loops.end(), [](const Loop& a, const Loop& b) {
+        return magnitude(a.stride[0]) < magnitude(b.stride[0]);
+    });
+    if (axis < 0) {
+        plan.n = inner->extent;
+        plan.axis = inner->stride;
+    } else {
+        plan.rows = inner->extent;
+        plan.row = inner->stride;
+    }
+    loops.erase(inner);
+    for (const Loop& loop : loops) plan.batches *= loop.extent;
+    plan.outer = std::move(loops);
+    return plan;
+}
+
+std::vector<std::int64_t> broadcast(const char* what, std::span<const std::int64_t> from,
+                                    std::span<const std::int64_t> strides, std::span<const std::int64_t> to) {
+    std::vector<std::int64_t> result(to.size(), 0);
+    const std::size_t shift = to.size() - std::min(from.size(), to.size());
+    for (std::size_t d = 0; d < from.size(); ++d) {
+        const bool fits = from.size() <= to.size() && (from[d] == 1 || from[d] == to[d + shift]);
+        if (!fits) {
+            throw std::invalid_argument(std::string(what) + " of shape " + to_string(from) +
+                                        " does not broadcast to shape " + to_string(to));
+        }
+        result[d + shift] = from[d] == 1 ? 0 : strides[d];
+    }
+    return result;
+}
+
+std::vector<std::int64_t> contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item) {
+    std::vector<std::int64_t> strides(shape.size());
+    for (std::size_t d = shape.size(); d-- > 0;) {
+        strides[d] = item;
+        item *= std::max<std::int64_t>(shape[d], 1);
+    }
+    return strides;
+}
+
+std::string to_string(std::span<const std::int64_t> shape) {
+    std::string text = "(";
+    for (std::size_t d = 0; d < shape.size(); ++d) text += (d ? ", " : "") + std::to_string(shape[d]);
+    return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::int64_t checked_size(std::span<const std::int64_t> shape) {
+    std::int64_t size = 1;
+    for (std::int64_t extent : shape) {
+        if (extent < 0 || __builtin_mul_overflow(size, extent, &size)) {
+            throw std::invalid_argument("shape " + to_string(shape) + " has a negative or too large extent");
+        }
+    }
+    return size;
+}
+
+}  // namespace softloss

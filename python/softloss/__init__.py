@@ -1,0 +1,141 @@
+"""softloss: softmax, log-softmax and the losses built on them, for NumPy arrays, fast and accurate.
+
+Probabilities, and the loss of logits against labels:
+
+>>> import softloss
+>>> logits = [[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]]
+>>> softloss.softmax(logits).round(3)
+array([[0.659, 0.242, 0.099],
+       [0.159, 0.711, 0.13 ]])
+>>> print(softloss.cross_entropy(logits, [0, 1]).round(4))
+0.3788
+
+Transforms: `softmax`, `log_softmax`, `logsumexp`, `sigmoid`, `log_sigmoid`. Losses: `cross_entropy` on
+logits, `nll_loss` on log-probabilities, `categorical_cross_entropy` on probabilities, and for yes-or-no
+targets `binary_cross_entropy_with_logits` and `binary_cross_entropy`. `softloss.special` has SciPy's
+signatures. `softloss.functional` states the rules common to all.
+
+Lives here: the public names, the setting of threads, the report of the build. Must not: functions on arrays.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from softloss import _core, special
+from softloss._core import __version__
+from softloss.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    categorical_cross_entropy,
+    cross_entropy,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    nll_loss,
+    sigmoid,
+    softmax,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = [
+    "__version__",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "cross_entropy",
+    "get_num_threads",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "nll_loss",
+    "set_num_threads",
+    "show_config",
+    "sigmoid",
+    "softmax",
+    "special",
+    "threads",
+]
+
+
+def set_num_threads(n: int) -> None:
+    """Let calls use up to `n` threads, from now on and in the whole process.
+
+    The setting at the start is SOFTLOSS_NUM_THREADS or else OMP_NUM_THREADS of the environment, or else the
+    number of CPUs that the process may run on. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        At least 1, else ValueError.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.set_num_threads(softloss.get_num_threads())
+    """
+    _core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a call may use.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+@contextmanager
+def threads(n: int) -> Generator[None, None, None]:
+    """Context in which calls use up to `n` threads.
+
+    The setting holds for the whole process; the former one comes back at the end of the context.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> with softloss.threads(1):
+    ...     softloss.get_num_threads()
+    1
+    """
+    before = _core.get_num_threads()
+    _core.set_num_threads(n)
+    try:
+        yield
+    finally:
+        _core.set_num_threads(before)
+
+
+@overload
+def show_config(mode: Literal["stdout"] = ...) -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
+    """Print version, instruction set chosen and usable ones, OpenMP, threads and compiler.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}, default "stdout"
+        "dicts" returns them as a dictionary instead; any other is a ValueError.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> sorted(softloss.show_config(mode="dicts"))
+    ['compiler', 'isa', 'openmp', 'threads', 'usable_isas', 'version']
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f'mode = {mode!r}, but it must be "stdout" or "dicts"')
+    config = _core.config()
+    if mode == "dicts":
+        return config
+    for key, value in config.items():
+        print(f"{key}: {value}")
+    return None

@@ -1,0 +1,186 @@
+"""softmax, log_softmax, logsumexp, expit and log_expit with the signatures and defaults of ``scipy.special``.
+
+For real input, shapes, dtypes and values are those of SciPy 1.17, but: complex, longdouble, object and masked
+arrays are a TypeError; integers of every size and bool compute in float64; an empty array gives an empty one,
+and a sum of nothing has the sign 0; a row of `log_softmax` that holds +inf is NaN as a whole; `expit` and
+`log_expit` are plain functions, not ufuncs. Errors and accuracy are those of the function of
+`softloss.functional` beneath.
+
+Lives here: what tells SciPy's signatures from ours, that is, several axes at a time and the sign of a sum.
+Must not: arithmetic on the elements of the input.
+"""
+
+from __future__ import annotations
+
+from math import nan, prod
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from softloss import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = ["expit", "log_expit", "log_softmax", "logsumexp", "softmax"]
+
+
+def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Softmax over `axis`: one, several, or (None) all of them.
+
+    Examples
+    --------
+    >>> from softloss import special
+    >>> special.softmax([[0.0, 0.0], [0.0, 0.0]])
+    array([[0.25, 0.25],
+           [0.25, 0.25]])
+    """
+    return _transform(functional.softmax, x, axis)
+
+
+def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Logarithm of the softmax over `axis`: one, several, or (None) all of them.
+
+    Examples
+    --------
+    >>> from softloss import special
+    >>> special.log_softmax([1000.0, 1.0])
+    array([   0., -999.])
+    """
+    return _transform(functional.log_softmax, x, axis)
+
+
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: int | tuple[int, ...] | None = ...,
+    b: ArrayLike | None = ...,
+    keepdims: bool = ...,
+    return_sign: Literal[False] = ...,
+) -> Any: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: int | tuple[int, ...] | None = ...,
+    b: ArrayLike | None = ...,
+    keepdims: bool = ...,
+    *,
+    return_sign: Literal[True],
+) -> tuple[Any, Any]: ...
+def logsumexp(
+    a: ArrayLike,
+    axis: int | tuple[int, ...] | None = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """Logarithm of the sum of ``b * exp(a)`` over `axis`: one, several, or (None) all of them.
+
+    Parameters
+    ----------
+    a, b : array_like
+        Exponents and the factors of their exponentials, broadcast against each other. Where `b` is 0, `a`
+        does not matter.
+    axis : int, tuple of ints or None, default None
+        Axes that are summed over.
+    keepdims : bool, default False
+        Keep these axes with length 1.
+    return_sign : bool, default False
+        Return the logarithm of the sum's magnitude, and its sign (1, 0 or -1). Otherwise a negative sum gives
+        NaN.
+
+    Returns
+    -------
+    ndarray or scalar, or a tuple of two
+        In the dtype that NumPy promotes `a`, `b` and a Python float to.
+
+    Examples
+    --------
+    >>> from softloss import special
+    >>> print(special.logsumexp([[0.0, 0.0], [0.0, 0.0]]).round(4))
+    1.3863
+    >>> magnitude, sign = special.logsumexp([1.0, 2.0], b=[1.0, -1.0], return_sign=True)
+    >>> print(magnitude.round(4), sign)
+    1.5413 -1.0
+    """
+    dtype = None
+    if b is not None:
+        a, b = (np.asanyarray(v) if np.iterable(v) else v for v in (a, b))  # Python scalars promote weakly
+        dtype = np.result_type(a, b, 1.0)
+        a, b = np.broadcast_arrays(a, b, subok=True)
+        b = np.atleast_1d(b)
+    a = np.atleast_1d(a)
+    axes = tuple(range(a.ndim)) if axis is None else axis if isinstance(axis, tuple) else (index(axis),)
+    rows = _merged(_last(a, axes), len(axes))
+
+    def log_of_sum(factors: NDArray[Any] | None) -> Any:
+        if factors is not None:
+            factors = _merged(_last(factors, axes), len(axes))
+        result = functional.logsumexp(rows, b=factors, dtype=dtype)
+        return np.expand_dims(result, axes) if keepdims else result
+
+    total = log_of_sum(b)
+    if not return_sign:
+        return total
+    opposite = nan if b is None else log_of_sum(np.negative(b, dtype=dtype))  # NaN where the sum is positive
+    magnitude = np.fmax(total, opposite)
+    sign = np.subtract(total > -np.inf, opposite > -np.inf, dtype=np.int8).astype(magnitude.dtype)
+    return magnitude, np.where(np.isnan(magnitude), magnitude, sign)[()]
+
+
+def expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Logistic sigmoid; float16 gives float64, as in SciPy.
+
+    Examples
+    --------
+    >>> from softloss import special
+    >>> special.expit([0.0, 100.0])
+    array([0.5, 1. ])
+    """
+    return functional.sigmoid(x, out=out, dtype=_ufunc_dtype(x, out))
+
+
+def log_expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Logarithm of the logistic sigmoid; float16 gives float64, as in SciPy.
+
+    Examples
+    --------
+    >>> from softloss import special
+    >>> special.log_expit([-1000.0, 0.0]).round(4)
+    array([-1.000e+03, -6.931e-01])
+    """
+    return functional.log_sigmoid(x, out=out, dtype=_ufunc_dtype(x, out))
+
+
+def _transform(
+    function: Callable[..., NDArray[Any]], x: ArrayLike, axis: int | tuple[int, ...] | None
+) -> NDArray[Any]:
+    """Apply a function of rows over any set of axes."""
+    if axis is not None and not isinstance(axis, tuple):
+        return function(x, axis)
+    x = np.asanyarray(x)
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    moved = _last(x, axes)
+    result = function(_merged(moved, len(axes))).reshape(moved.shape)
+    return np.moveaxis(result, range(-len(axes), 0), axes)[()]
+
+
+def _last(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
+    """Return a view of `x` with `axes` moved to the end."""
+    return np.moveaxis(x, axes, range(-len(axes), 0))
+
+
+def _merged(x: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return `x` with its last `count` axes merged into one, copied only where the strides ask for it."""
+    rows = x.ndim - count
+    return x.reshape(*x.shape[:rows], prod(x.shape[rows:]))
+
+
+def _ufunc_dtype(x: ArrayLike, out: NDArray[Any] | None) -> DTypeLike | None:
+    """Return the dtype of a SciPy ufunc's result: that of `out`, else float64 for float16, else ours."""
+    if out is not None:
+        return getattr(out, "dtype", None)
+    return np.float64 if getattr(x, "dtype", None) == np.float16 else None
