@@ -12,12 +12,11 @@ Lives here: the whole training, on scikit-learn's bundled data set. Must not: a 
 import sys
 
 import numpy as np
+import softloss
 from rich.progress import track
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
-
-import softloss
 
 STEPS = 1000
 LEARNING_RATE = 0.5

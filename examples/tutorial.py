@@ -6,7 +6,6 @@ Lives here: the lesson. Must not: training (digits.py) or anything but softloss 
 """
 
 import numpy as np
-
 import softloss
 
 print("1. Softmax turns scores into probabilities")

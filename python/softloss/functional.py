@@ -425,7 +425,7 @@ def cross_entropy(
     empty : float, default nan
         The mean when there is nothing to average.
     dtype : dtype, optional
-        dtype of the result.
+        float32 or float64, in which the loss is computed.
 
     Returns
     -------
@@ -553,7 +553,7 @@ def categorical_cross_entropy(
     empty : float, default nan
         The mean when there is nothing to average.
     dtype : dtype, optional
-        dtype of the result.
+        float32 or float64, in which the loss is computed.
 
     Returns
     -------
@@ -662,7 +662,7 @@ def nll_loss(
     empty : float, default nan
         The mean when there is nothing to average.
     dtype : dtype, optional
-        dtype of the result.
+        float32 or float64, in which the loss is computed.
 
     Returns
     -------
@@ -754,7 +754,7 @@ def binary_cross_entropy(
     empty : float, default nan
         The mean when there is nothing to average.
     dtype : dtype, optional
-        dtype of the result.
+        float32 or float64, in which the loss is computed.
 
     Returns
     -------
@@ -842,7 +842,7 @@ def binary_cross_entropy_with_logits(
     empty : float, default nan
         The mean when there is nothing to average.
     dtype : dtype, optional
-        dtype of the result.
+        float32 or float64, in which the loss is computed.
 
     Returns
     -------

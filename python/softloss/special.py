@@ -159,13 +159,14 @@ def _transform(
     function: Callable[..., NDArray[Any]], x: ArrayLike, axis: int | tuple[int, ...] | None
 ) -> NDArray[Any]:
     """Apply a function of rows over any set of axes."""
-    if axis is not None and not isinstance(axis, tuple):
-        return function(x, axis)
-    x = np.asanyarray(x)
-    axes = tuple(range(x.ndim)) if axis is None else axis
-    moved = _last(x, axes)
-    result = function(_merged(moved, len(axes))).reshape(moved.shape)
-    return np.moveaxis(result, range(-len(axes), 0), axes)[()]
+    if isinstance(axis, tuple):
+        moved = _last(np.asanyarray(x), axis)
+        result = function(_merged(moved, len(axis))).reshape(moved.shape)
+        return np.moveaxis(result, range(-len(axis), 0), axis)[()]
+    if axis is None:
+        x = np.asanyarray(x)
+        return function(x.reshape(-1)).reshape(x.shape)[()]
+    return function(x, axis)
 
 
 def _last(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:

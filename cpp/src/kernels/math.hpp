@@ -34,10 +34,10 @@ struct MathConstants<float> {
     static constexpr std::int32_t kLogOffset = 0x3f330000;  // the bits of 0.69921875
     static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
     static constexpr float kLogRHigh[8] = {-0x1.4618p-2f, -0x1.c9p-3f,  -0x1.5ffp-3f,  -0x1.f0cp-5f,
-                                           0.0f,          0x1.934p-4f, 0x1.a94p-3f, 0x1.2698p-2f};
+                                           0.0f,          0x1.086p-4f, 0x1.a94p-3f, 0x1.2698p-2f};
     static constexpr float kLogRLow[8] = {-0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f,
-                                          0.0f,             -0x1.43454ep-17f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
-    static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.555502p-2f, -0x1.fffe84p-3f, 0x1.9b8876p-3f, -0x1.57b44p-3f};
+                                          0.0f,             -0x1.9d2988p-18f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
+    static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.5554ecp-2f, -0x1.fffe24p-3f, 0x1.9bc304p-3f, -0x1.57fc3p-3f};
 };
 
 template <>
@@ -64,20 +64,20 @@ struct MathConstants<double> {
     static constexpr std::int64_t kLogOffset = 0x3fe6600000000000;
     static constexpr double kLn2High = 0x1.62e42fefa4p-1, kLn2Low = -0x1.8432a1b0e2634p-43;
     static constexpr double kLogRHigh[8] = {-0x1.4618bc21c6p-2, -0x1.c8ff7c79a8p-3, -0x1.5ff3070a78p-3,
-                                            -0x1.f0a30c0110p-5, 0.0,                0x1.9335e5d598p-4,
+                                            -0x1.f0a30c0110p-5, 0.0,                0x1.08598b59e0p-4,
                                             0x1.a93ed3c8acp-3,  0x1.269621134ep-2};
     static constexpr double kLogRLow[8] = {0x1.3d82f484c84ccp-46,  -0x1.a21ac25d81ef3p-43, -0x1.3d3c873e20a07p-43,
-                                           -0x1.8a9985f325c5cp-43, 0.0,                    -0x1.b3ba8f150ae0ap-43,
+                                           -0x1.8a9985f325c5cp-43, 0.0,                    0x1.d034451fecdfbp-43,
                                            0x1.9e36f2bea77a6p-43,  -0x1.1b61f10522625p-44};
-    static constexpr double kLogPoly[] = {-0x1.0000000000000p-1, 0x1.5555555555555p-2,  -0x1.00000000000b9p-2,
-                                          0x1.9999999999f12p-3,  -0x1.555555548ce02p-3, 0x1.24924922c56a2p-3,
-                                          -0x1.0000027a4a3c3p-3, 0x1.c71c7a07a0f73p-4,  -0x1.9992844774be2p-4,
-                                          0x1.7453c9dbced72p-4,  -0x1.59fe3e811a1bep-4, 0x1.40270613de33dp-4};
+    static constexpr double kLogPoly[] = {-0x1.0000000000000p-1, 0x1.5555555555555p-2,  -0x1.0000000000144p-2,
+                                          0x1.999999999a32ap-3,  -0x1.555555541bea2p-3, 0x1.24924921c1702p-3,
+                                          -0x1.0000037727340p-3, 0x1.c71c7d52b2d81p-4,  -0x1.9990bcf6b8ae7p-4,
+                                          0x1.7451732a0a43ap-4,  -0x1.5a8c17e54e2e1p-4, 0x1.40c1c6da53f49p-4};
 };
 
 /// R_j, with few bits, so that z R_j - 1 is exact.
 template <class T>
-constexpr T kReciprocal[8] = {1.375, 1.25, 1.1875, 1.0625, 1.0, 0.90625, 0.8125, 0.75};
+constexpr T kReciprocal[8] = {1.375, 1.25, 1.1875, 1.0625, 1.0, 0.9375, 0.8125, 0.75};
 
 /// kExp2 with j taken off the exponent's fraction: adding k = 8 n + j to these bits gives 2^(n + j/8) in one step.
 template <class T>
@@ -180,13 +180,13 @@ SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     const V z_low = u_low * as_float<T>(as_int(splat<V>(1)) - exponent);
     const I j = shift_right<C::kMantissaBits - 3>(above);
     const V reciprocal = lookup8<T>(kReciprocal<T>, j);
-    const V t = fma(z_low, reciprocal, fma(z, reciprocal, splat<V>(-1)));
+    const V t = fma(z, reciprocal, splat<V>(-1)), t_low = z_low * reciprocal, all = t + t_low;  // t is exact
     const V kf = as_float<T>(k + as_int(splat<V>(C::kMagic))) - splat<V>(C::kMagic);
     // Exact: both addends are multiples of one small unit.
     const V head = fma(kf, splat<V>(C::kLn2High), lookup8<T>(C::kLogRHigh, j));
     const V tail = fma(kf, splat<V>(C::kLn2Low), lookup8<T>(C::kLogRLow, j));
     const Pair<V> s = fast_two_sum(head, t);
-    return {s.hi, fma(t * t, polynomial(t, C::kLogPoly), s.lo + tail)};
+    return {s.hi, fma(all * all, polynomial(all, C::kLogPoly), (s.lo + tail) + t_low)};
 }
 
 /// log(x) for 0 <= x <= 1 or any normal x > 0; log(0) = -inf; NaN comes through. <= 0.56 ULP.
