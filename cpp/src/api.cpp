@@ -165,11 +165,14 @@ void check_overlap(const TensorView& x, const MutableTensorView& out, const char
     if (a.first >= b.last || b.first >= a.last) return;
     const bool same = x.data == out.data && x.dtype == out.dtype && x.swapped == out.swapped &&
                       std::ranges::equal(x.strides, out.strides) && same_shape(x.shape, out.shape);
-    if (!same) fail(std::string("out overlaps ") + name + " in part; it must be " + name + " itself or memory of its own");
+    if (!same)
+        fail(std::string("out overlaps ") + name + " in part; it must be " + name +
+             " itself or memory of its own");
 }
 
 void check_temperature(double t) {
-    if (!(t > 0 && std::isfinite(t) && std::isfinite(static_cast<float>(1 / t)) && static_cast<float>(1 / t) > 0)) {
+    if (!(t > 0 && std::isfinite(t) && std::isfinite(static_cast<float>(1 / t)) &&
+          static_cast<float>(1 / t) > 0)) {
         fail("temperature must be positive and finite, got " + std::to_string(t));
     }
 }
@@ -234,10 +237,15 @@ struct Staging {
     std::size_t bytes;
 
     Staging(const TensorView& x_, const TensorView* where_, const Plan& plan_)
-        : x(x_), where(where_), plan(plan_), rows(std::clamp<int64_t>(4096 / plan_.n, 1, 64)),
+        : x(x_),
+          where(where_),
+          plan(plan_),
+          rows(std::clamp<int64_t>(4096 / plan_.n, 1, 64)),
           bytes(kScratchBytes + rows * plan_.n * sizeof(T)) {}
 
-    static T* memory(void* scratch) { return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes); }
+    static T* memory(void* scratch) {
+        return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes);
+    }
 
     /// Reads one row; operand 0 is x, operand 2 where. False if every element is masked.
     bool read_row(const Strides& at, T* row) const {
@@ -259,33 +267,36 @@ Strides row_at(Strides at, const Plan& plan, int64_t row) {
 }
 
 template <class T>
-void transform_staged(const TensorView& x, const MutableTensorView& y, const TransformOptions& options, const Plan& plan,
-                      RowKernel StorageKernels::*kernel, double masked) {
+void transform_staged(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
+                      const Plan& plan, RowKernel StorageKernels::* kernel, double masked) {
     const RowKernel run = active_table().of(dtype_of<T>).*kernel;
     const Staging<T> staging(x, options.where, plan);
     const int64_t pitch = plan.n * static_cast<int64_t>(sizeof(T));
-    for_each_batch(plan, rows_per_task(plan), staging.bytes, [&](const Strides& at, int64_t rows, void* scratch) {
-        T* const memory = Staging<T>::memory(scratch);
-        bool present[64];
-        for (int64_t first = 0; first < rows; first += staging.rows) {
-            const int64_t here = std::min(staging.rows, rows - first);
-            for (int64_t r = 0; r < here; ++r) {
-                present[r] = staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
+    for_each_batch(
+        plan, rows_per_task(plan), staging.bytes, [&](const Strides& at, int64_t rows, void* scratch) {
+            T* const memory = Staging<T>::memory(scratch);
+            bool present[64];
+            for (int64_t first = 0; first < rows; first += staging.rows) {
+                const int64_t here = std::min(staging.rows, rows - first);
+                for (int64_t r = 0; r < here; ++r) {
+                    present[r] = staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
+                }
+                char* const data = reinterpret_cast<char*>(memory);
+                run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n, options.temperature,
+                    scratch);
+                for (int64_t r = 0; r < here; ++r) {
+                    T* const row = memory + r * plan.n;
+                    if (!present[r]) std::fill(row, row + plan.n, static_cast<T>(masked));
+                    const Strides to = row_at(at, plan, first + r);
+                    scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype,
+                            y.swapped);
+                }
             }
-            char* const data = reinterpret_cast<char*>(memory);
-            run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n, options.temperature, scratch);
-            for (int64_t r = 0; r < here; ++r) {
-                T* const row = memory + r * plan.n;
-                if (!present[r]) std::fill(row, row + plan.n, static_cast<T>(masked));
-                const Strides to = row_at(at, plan, first + r);
-                scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype, y.swapped);
-            }
-        }
-    });
+        });
 }
 
 void transform(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
-               RowKernel StorageKernels::*kernel, double masked) {
+               RowKernel StorageKernels::* kernel, double masked) {
     if (!same_shape(x.shape, y.shape)) {
         fail("out has shape " + to_string(y.shape) + ", but x has shape " + to_string(x.shape));
     }
@@ -293,12 +304,14 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
     check_temperature(options.temperature);
     check_where(options.where);
     // A 0-d array is one row of one element.
-    const int axis = x.ndim() == 0 && (options.axis == 0 || options.axis == -1) ? 0
-                                                                                : normalize_axis(options.axis, x.ndim());
+    const int axis = x.ndim() == 0 && (options.axis == 0 || options.axis == -1)
+                         ? 0
+                         : normalize_axis(options.axis, x.ndim());
     if (checked_size(x.shape) == 0) return;
     check_overlap(x, y, "x");
     std::vector<std::vector<int64_t>> operands{strides_of(x), strides_of(y)};
-    if (options.where) operands.push_back(broadcast("where", options.where->shape, options.where->strides, x.shape));
+    if (options.where)
+        operands.push_back(broadcast("where", options.where->shape, options.where->strides, x.shape));
     const Plan plan = make_plan(x.shape, axis, operands);
     const bool direct = x.dtype == y.dtype && !x.swapped && !y.swapped && !options.where;
     if (!direct) {
@@ -306,31 +319,36 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
         return transform_staged<float>(x, y, options, plan, kernel, masked);
     }
     const RowKernel run = active_table().of(x.dtype).*kernel;
-    for_each_batch(plan, rows_per_task(plan), kScratchBytes, [&](const Strides& at, int64_t rows, void* scratch) {
-        run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
-            {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n, options.temperature, scratch);
-    });
+    for_each_batch(plan, rows_per_task(plan), kScratchBytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
+                           {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n,
+                           options.temperature, scratch);
+                   });
 }
 
 // ---- logsumexp ------------------------------------------------------------------------------------------------------------
 
 /// The log-partition of `rows` rows that start at `at`, by kernel or through staging.
 template <class T>
-void partition(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at, int64_t rows,
-               double temperature, double* maximum, double* rest, void* scratch) {
+void partition(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at,
+               int64_t rows, double temperature, double* maximum, double* rest, void* scratch) {
     const KernelTable& table = active_table();
-    const bool direct = !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
+    const bool direct =
+        !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
     if (direct) {
-        return table.of(x.dtype).partition({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, rows,
-                                           plan.n, temperature, maximum, rest, scratch);
+        return table.of(x.dtype).partition(
+            {static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, rows, plan.n, temperature,
+            maximum, rest, scratch);
     }
     const Staging<T> staging(x, where, plan);
     T* const memory = Staging<T>::memory(scratch);
     for (int64_t first = 0; first < rows; first += staging.rows) {
         const int64_t here = std::min(staging.rows, rows - first);
         for (int64_t r = 0; r < here; ++r) staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
-        table.of(dtype_of<T>).partition({reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)}, here,
-                                        plan.n, temperature, maximum + first, rest + first, scratch);
+        table.of(dtype_of<T>)
+            .partition({reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)}, here,
+                       plan.n, temperature, maximum + first, rest + first, scratch);
     }
 }
 
@@ -338,50 +356,57 @@ void partition(const TensorView& x, const TensorView* where, const Plan& plan, c
 double weighted_logsumexp(const double* x, double* b, int64_t n) {
     double m = -std::numeric_limits<double>::infinity();
     for (int64_t i = 0; i < n; ++i) {
-        if (x[i] != x[i]) return x[i];
         if (b[i] != 0) m = std::max(m, x[i]);
     }
-    if (std::isinf(m)) m = m < 0 ? 0 : m;
-    const auto& weighted = active_table().weighted;
-    double s = weighted.exp_sum(x, b, n, m);
-    if (std::isinf(m)) return s < 0 ? std::numeric_limits<double>::quiet_NaN() : m;
-    if (s < 0) return std::numeric_limits<double>::quiet_NaN();
-    weighted.log(&s, &s, 1);
+    if (std::isinf(m) && m < 0) m = 0;
+    double s = 0;
+    if (std::isfinite(m)) {
+        s = active_table().weighted.exp_sum(x, b, n, m);
+    } else {
+        for (int64_t i = 0; i < n; ++i)
+            s += b[i] != 0 && !(x[i] < m) ? b[i] * x[i] : 0;  // the infinite terms alone
+    }
+    if (!(s >= 0)) return std::numeric_limits<double>::quiet_NaN();
+    if (std::isinf(s)) return s;
+    active_table().weighted.log(&s, &s, 1);
     return m + s;
 }
 
 template <class T>
-void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options, const Plan& plan) {
+void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
+                  const Plan& plan) {
     const Staging<T> staging(x, options.where, plan);
     const std::size_t row_bytes = plan.n * sizeof(double);
     const std::size_t bytes = staging.bytes + (options.b ? 2 * row_bytes : 0);
     for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), 1024), bytes,
                    [&](const Strides& at, int64_t rows, void* scratch) {
-        double maximum[1024], rest[1024];
-        if (!options.b) partition<T>(x, options.where, plan, at, rows, 1, maximum, rest, scratch);
-        for (int64_t r = 0; r < rows; ++r) {
-            const Strides here = row_at(at, plan, r);
-            double value = maximum[r] + rest[r];
-            if (options.b) {
-                double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) + (staging.bytes + 7) / 8 * 8);
-                T* const row = Staging<T>::memory(scratch);
-                staging.read_row(here, row);
-                std::copy(row, row + plan.n, xs);
-                gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3], plan.n, options.b->dtype,
-                       options.b->swapped, xs + plan.n);
-                value = weighted_logsumexp(xs, xs + plan.n, plan.n);
-            } else if (value != value) {
-                // Infinite maximum or NaN: a NaN wins, else the maximum is the result.
-                T* const row = Staging<T>::memory(scratch);
-                staging.read_row(here, row);
-                value = *std::max_element(row, row + plan.n);
-                for (int64_t i = 0; i < plan.n; ++i) {
-                    if (row[i] != row[i]) value = std::numeric_limits<double>::quiet_NaN();
-                }
-            }
-            scatter(&value, 1, static_cast<char*>(y.data) + here[1], 0, y.dtype, y.swapped);
-        }
-    });
+                       double maximum[1024], rest[1024];
+                       if (!options.b)
+                           partition<T>(x, options.where, plan, at, rows, 1, maximum, rest, scratch);
+                       for (int64_t r = 0; r < rows; ++r) {
+                           const Strides here = row_at(at, plan, r);
+                           double value = maximum[r] + rest[r];
+                           if (options.b) {
+                               double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) +
+                                                                            (staging.bytes + 7) / 8 * 8);
+                               T* const row = Staging<T>::memory(scratch);
+                               staging.read_row(here, row);
+                               std::copy(row, row + plan.n, xs);
+                               gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3],
+                                      plan.n, options.b->dtype, options.b->swapped, xs + plan.n);
+                               value = weighted_logsumexp(xs, xs + plan.n, plan.n);
+                           } else if (value != value) {
+                               // Infinite maximum or NaN: a NaN wins, else the maximum is the result.
+                               T* const row = Staging<T>::memory(scratch);
+                               staging.read_row(here, row);
+                               value = *std::max_element(row, row + plan.n);
+                               for (int64_t i = 0; i < plan.n; ++i) {
+                                   if (row[i] != row[i]) value = std::numeric_limits<double>::quiet_NaN();
+                               }
+                           }
+                           scatter(&value, 1, static_cast<char*>(y.data) + here[1], 0, y.dtype, y.swapped);
+                       }
+                   });
 }
 
 // ---- losses over classes -----------------------------------------------------------------------------------------------------
@@ -424,11 +449,12 @@ void check_labels(const TensorView& target, int64_t classes, const ClassLossOpti
     });
     if (bad == 0) return;
     const std::string range = "0.." + std::to_string(classes - 1);
-    throw std::out_of_range("target" + place_of(first, target.shape) + " = " +
-                            (first_huge ? "2**63 or more" : std::to_string(first_label)) + " is out of range for axis of " +
-                            std::to_string(classes) + " classes (" + std::to_string(bad) + " bad label" +
-                            (bad == 1 ? "" : "s") + " in all); valid are " + range +
-                            (options.ignore_index ? " or ignore_index=" + std::to_string(*options.ignore_index) : ""));
+    throw std::out_of_range(
+        "target" + place_of(first, target.shape) + " = " +
+        (first_huge ? "2**63 or more" : std::to_string(first_label)) + " is out of range for axis of " +
+        std::to_string(classes) + " classes (" + std::to_string(bad) + " bad label" + (bad == 1 ? "" : "s") +
+        " in all); valid are " + range +
+        (options.ignore_index ? " or ignore_index=" + std::to_string(*options.ignore_index) : ""));
 }
 
 /// The weights q of one row: soft targets, smoothing and class weights in one distribution (not normalised).
@@ -439,7 +465,8 @@ void fill_weights(const ClassLoss& c, const Strides& at, int64_t label, double* 
         std::fill(q, q + n, uniform);
         q[label] += 1 - smoothing;
     } else {
-        gather(static_cast<const char*>(c.target.data) + at[3], c.plan.axis[3], n, c.target.dtype, c.target.swapped, q);
+        gather(static_cast<const char*>(c.target.data) + at[3], c.plan.axis[3], n, c.target.dtype,
+               c.target.swapped, q);
         if (smoothing != 0) {
             for (int64_t i = 0; i < n; ++i) q[i] = (1 - smoothing) * q[i] + uniform;
         }
@@ -449,7 +476,8 @@ void fill_weights(const ClassLoss& c, const Strides& at, int64_t label, double* 
 
 /// loss = sum of q (logsumexp(x) - x), by class.
 template <class T>
-double soft_loss(const ClassLoss& c, const Strides& at, int64_t label, double maximum, double rest, double* memory) {
+double soft_loss(const ClassLoss& c, const Strides& at, int64_t label, double maximum, double rest,
+                 double* memory, std::atomic<bool>& bad) {
     const int64_t n = c.plan.n;
     const KernelTable& table = active_table();
     T* const row = reinterpret_cast<T*>(memory);
@@ -464,9 +492,25 @@ double soft_loss(const ClassLoss& c, const Strides& at, int64_t label, double ma
     }
     double* const q = memory + n;
     fill_weights(c, at, label, q);
-    if (c.kind == Scores::probs) return table.weighted.surprisal(memory, q, n);
+    if (c.kind == Scores::probs) {
+        for (int64_t i = 0; i < n; ++i) bad = bad || (q[i] != 0 && (memory[i] < 0 || memory[i] > 1));
+        return table.weighted.surprisal(memory, q, n);
+    }
     if (c.kind == Scores::log_probs) return table.weighted.gap(memory, q, n, 0);
     return table.weighted.gap(memory, q, n, maximum) / c.options.temperature + rest * table.f64.sum(q, n);
+}
+
+/// Names the first probability outside [0, 1].
+[[noreturn]] void fail_outside(const char* name, const TensorView& view) {
+    std::string place = name;
+    double value = 0;
+    for_each_element(view.shape, view.strides, [&](int64_t i, int64_t offset) {
+        value = element<double>(view, offset);
+        if (!(value < 0 || value > 1)) return true;
+        place += place_of(i, view.shape);
+        return false;
+    });
+    fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
 }
 
 template <class T>
@@ -476,60 +520,69 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     const std::size_t soft_offset = (staging.bytes + 63) / 64 * 64;
     const std::size_t bytes = soft_offset + (soft ? 2 * c.plan.n * sizeof(double) : 0);
     std::atomic<int64_t> counted{0};
-    for_each_batch(c.plan, std::min<int64_t>(rows_per_task(c.plan), 1024), bytes,
-                   [&](const Strides& at, int64_t rows, void* scratch) {
-        double maximum[1024], rest[1024], value[1024];
-        if (c.kind == Scores::logits) {
-            partition<T>(c.x, nullptr, c.plan, at, rows, c.options.temperature, maximum, rest, scratch);
-        }
-        if (!soft) {
+    std::atomic<bool> bad{false};
+    for_each_batch(
+        c.plan, std::min<int64_t>(rows_per_task(c.plan), 1024), bytes,
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            double maximum[1024], rest[1024], value[1024];
+            if (c.kind == Scores::logits) {
+                partition<T>(c.x, nullptr, c.plan, at, rows, c.options.temperature, maximum, rest, scratch);
+            }
+            if (!soft) {
+                for (int64_t r = 0; r < rows; ++r) {
+                    const Strides here = row_at(at, c.plan, r);
+                    const int64_t label = label_at(c.target, here[3]);
+                    value[r] = c.ignored(label) ? 1 : element<T>(c.x, here[0] + label * c.plan.axis[0]);
+                }
+                if (c.kind == Scores::probs) {
+                    if (active_table().f64.outside_unit(value, rows)) bad = true;
+                    active_table().weighted.log(value, value, rows);
+                }
+            }
+            int64_t count = 0;
             for (int64_t r = 0; r < rows; ++r) {
                 const Strides here = row_at(at, c.plan, r);
-                const int64_t label = label_at(c.target, here[3]);
-                value[r] = c.ignored(label) ? 1 : element<T>(c.x, here[0] + label * c.plan.axis[0]);
+                const int64_t label = c.indices() ? label_at(c.target, here[3]) : 0;
+                const int64_t index = here[1] / static_cast<int64_t>(sizeof(double));
+                if (c.indices() && c.ignored(label)) continue;
+                ++count;
+                double loss = -value[r], norm = 1;
+                if (soft) {
+                    double* const memory =
+                        reinterpret_cast<double*>(static_cast<char*>(scratch) + soft_offset);
+                    loss = soft_loss<T>(c, here, label, maximum[r], rest[r], memory, bad);
+                } else if (c.kind == Scores::logits) {
+                    loss = (maximum[r] - value[r]) / c.options.temperature + rest[r];
+                }
+                if (c.indices() && !c.weight.empty()) norm = c.weight[label];
+                double factor = soft ? 1 : norm;  // soft losses hold the class weights already
+                if (c.options.sample_weight) {
+                    const double s = element<double>(*c.options.sample_weight, here[4]);
+                    norm *= s;
+                    factor *= s;
+                }
+                result.loss[index] = factor == 0 ? 0 : factor * loss;
+                if (!result.norm.empty()) result.norm[index] = norm;
             }
-            if (c.kind == Scores::probs) active_table().weighted.log(value, value, rows);
-        }
-        int64_t count = 0;
-        for (int64_t r = 0; r < rows; ++r) {
-            const Strides here = row_at(at, c.plan, r);
-            const int64_t label = c.indices() ? label_at(c.target, here[3]) : 0;
-            const int64_t index = here[1] / static_cast<int64_t>(sizeof(double));
-            if (c.indices() && c.ignored(label)) continue;
-            ++count;
-            double loss = -value[r], norm = 1;
-            if (soft) {
-                double* const memory = reinterpret_cast<double*>(static_cast<char*>(scratch) + soft_offset);
-                loss = soft_loss<T>(c, here, label, maximum[r], rest[r], memory);
-            } else if (c.kind == Scores::logits) {
-                loss = (maximum[r] - value[r]) / c.options.temperature + rest[r];
-            }
-            if (c.indices() && !c.weight.empty()) norm = c.weight[label];
-            double factor = soft ? 1 : norm;  // soft losses hold the class weights already
-            if (c.options.sample_weight) {
-                const double s = element<double>(*c.options.sample_weight, here[4]);
-                norm *= s;
-                factor *= s;
-            }
-            result.loss[index] = factor == 0 ? 0 : factor * loss;
-            if (!result.norm.empty()) result.norm[index] = norm;
-        }
-        counted += count;
-    });
+            counted += count;
+        });
+    if (bad) fail_outside("probs", c.x);
     result.counted = counted;
 }
 
 void check_target_shape(const TensorView& x, const TensorView& target, int axis, const char* name) {
     const std::vector<int64_t> rows = without_axis(x.shape, axis);
-    const std::vector<int64_t> expected = is_floating(target.dtype) ? std::vector<int64_t>(x.shape.begin(), x.shape.end()) : rows;
+    const std::vector<int64_t> expected =
+        is_floating(target.dtype) ? std::vector<int64_t>(x.shape.begin(), x.shape.end()) : rows;
     if (same_shape(target.shape, expected)) return;
     std::string hint;
-    if (!is_floating(target.dtype) && x.ndim() > 2 && axis != 1 && same_shape(target.shape, without_axis(x.shape, 1))) {
+    if (!is_floating(target.dtype) && x.ndim() > 2 && axis != 1 &&
+        same_shape(target.shape, without_axis(x.shape, 1))) {
         hint = "; the shapes fit axis=1";
     }
-    fail(std::string("target of ") + (is_floating(target.dtype) ? "class probabilities" : "class indices") + " must have shape " +
-         to_string(expected) + " for " + name + " of shape " + to_string(x.shape) + " and axis " + std::to_string(axis) +
-         ", got " + to_string(target.shape) + hint);
+    fail(std::string("target of ") + (is_floating(target.dtype) ? "class probabilities" : "class indices") +
+         " must have shape " + to_string(expected) + " for " + name + " of shape " + to_string(x.shape) +
+         " and axis " + std::to_string(axis) + ", got " + to_string(target.shape) + hint);
 }
 
 double reduce(const RowLosses& rows, Reduction reduction, double empty) {
@@ -559,20 +612,24 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
              to_string(options.weight->shape));
     }
     if (options.sample_weight && !same_shape(options.sample_weight->shape, row_shape)) {
-        fail("sample_weight must have shape " + to_string(row_shape) + ", got " + to_string(options.sample_weight->shape));
+        fail("sample_weight must have shape " + to_string(row_shape) + ", got " +
+             to_string(options.sample_weight->shape));
     }
-    if (losses && !same_shape(losses->shape, row_shape)) fail("losses must have shape " + to_string(row_shape));
-    if (classes == 0 && rows > 0) fail(std::string(name) + " has no classes: axis " + std::to_string(axis) + " has length 0");
+    if (losses && !same_shape(losses->shape, row_shape))
+        fail("losses must have shape " + to_string(row_shape));
+    if (classes == 0 && rows > 0)
+        fail(std::string(name) + " has no classes: axis " + std::to_string(axis) + " has length 0");
     if (!is_floating(target.dtype)) check_labels(target, classes, options);
 
     RowLosses result;
     result.loss.assign(rows, 0);
     if (options.weight || options.sample_weight) result.norm.assign(rows, 0);
     if (rows > 0) {
-        std::vector<std::vector<int64_t>> operands{strides_of(x),
-                                                   with_axis(contiguous_strides(row_shape, sizeof(double)), axis),
-                                                   std::vector<int64_t>(x.ndim(), 0)};
-        operands.push_back(is_floating(target.dtype) ? strides_of(target) : with_axis(strides_of(target), axis));
+        std::vector<std::vector<int64_t>> operands{
+            strides_of(x), with_axis(contiguous_strides(row_shape, sizeof(double)), axis),
+            std::vector<int64_t>(x.ndim(), 0)};
+        operands.push_back(is_floating(target.dtype) ? strides_of(target)
+                                                     : with_axis(strides_of(target), axis));
         if (options.sample_weight) operands.push_back(with_axis(strides_of(*options.sample_weight), axis));
         ClassLoss c{kind, x, target, options, axis, make_plan(x.shape, axis, operands), {}};
         if (options.weight) {
@@ -586,7 +643,8 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
     if (options.reduction != Reduction::none) return reduce(result, options.reduction, options.empty);
     if (!losses) fail("reduction none needs an array for the losses");
     for_each_element(losses->shape, losses->strides, [&](int64_t i, int64_t offset) {
-        scatter(&result.loss[i], 1, static_cast<char*>(losses->data) + offset, 0, losses->dtype, losses->swapped);
+        scatter(&result.loss[i], 1, static_cast<char*>(losses->data) + offset, 0, losses->dtype,
+                losses->swapped);
         return true;
     });
     return std::numeric_limits<double>::quiet_NaN();
@@ -601,7 +659,8 @@ template <class T>
 const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {
     const char* const p = static_cast<const char*>(view.data) + offset;
     const bool aligned = reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
-    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && aligned) return reinterpret_cast<const T*>(p);
+    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && aligned)
+        return reinterpret_cast<const T*>(p);
     gather(p, stride, n, view.dtype, view.swapped, buffer);
     return buffer;
 }
@@ -620,7 +679,8 @@ int64_t for_each_block(const Plan& plan, std::size_t scratch_bytes, Body body) {
 }
 
 template <class T>
-void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& plan, MapKernel StorageKernels::*kernel) {
+void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& plan,
+                MapKernel StorageKernels::* kernel) {
     const MapKernel run = active_table().of(dtype_of<T>).*kernel;
     for_each_block(plan, kElements * sizeof(T), [&](int64_t, const Strides& at, int64_t n, void* scratch) {
         T* const buffer = static_cast<T*>(scratch);
@@ -629,7 +689,7 @@ void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& pla
     });
 }
 
-void map(const TensorView& x, const MutableTensorView& y, MapKernel StorageKernels::*kernel) {
+void map(const TensorView& x, const MutableTensorView& y, MapKernel StorageKernels::* kernel) {
     if (!same_shape(x.shape, y.shape)) {
         fail("out has shape " + to_string(y.shape) + ", but x has shape " + to_string(x.shape));
     }
@@ -661,50 +721,40 @@ struct BinaryLoss {
 
 /// Sums of the blocks in index order; sets a flag for an operand outside [0, 1] instead of throwing across threads.
 template <class T>
-std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x, std::atomic<bool>& bad_target) {
+std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
+                                  std::atomic<bool>& bad_target) {
     const auto& kernels = active_table().compute<T>();
     const Plan& plan = b.plan;
     std::vector<double> sums(plan.batches * ((plan.n + kElements - 1) / kElements));
-    for_each_block(plan, 5 * kElements * sizeof(T), [&](int64_t block, const Strides& at, int64_t n, void* scratch) {
-        T* const buffer = static_cast<T*>(scratch);
-        const auto operand = [&](const TensorView* view, int k) -> const T* {
-            return view ? block_of(*view, at[k], plan.axis[k], n, buffer + k * kElements) : nullptr;
-        };
-        const T* const x = operand(&b.x, 0);
-        const T* const z = operand(&b.target, 2);
-        const T* const weight = operand(b.options.weight, 3);
-        T* const loss = buffer + kElements;
-        if (kernels.outside_unit(z, n)) bad_target = true;
-        if (b.logits) {
-            kernels.bce_logits(x, z, weight, operand(b.options.pos_weight, 4), loss, n);
-        } else {
-            if (kernels.outside_unit(x, n)) bad_x = true;
-            kernels.bce(x, z, weight, loss, n);
-        }
-        if (!b.losses) {
-            sums[block] = kernels.sum(loss, n);
-        } else if (!bad_x && !bad_target) {
-            char* const to = static_cast<char*>(b.losses->data) + at[1];
-            scatter(loss, n, to, plan.axis[1], b.losses->dtype, b.losses->swapped);
-        }
-    });
+    for_each_block(
+        plan, 5 * kElements * sizeof(T), [&](int64_t block, const Strides& at, int64_t n, void* scratch) {
+            T* const buffer = static_cast<T*>(scratch);
+            const auto operand = [&](const TensorView* view, int k) -> const T* {
+                return view ? block_of(*view, at[k], plan.axis[k], n, buffer + k * kElements) : nullptr;
+            };
+            const T* const x = operand(&b.x, 0);
+            const T* const z = operand(&b.target, 2);
+            const T* const weight = operand(b.options.weight, 3);
+            T* const loss = buffer + kElements;
+            if (kernels.outside_unit(z, n)) bad_target = true;
+            if (b.logits) {
+                kernels.bce_logits(x, z, weight, operand(b.options.pos_weight, 4), loss, n);
+            } else {
+                if (kernels.outside_unit(x, n)) bad_x = true;
+                kernels.bce(x, z, weight, loss, n);
+            }
+            if (!b.losses) {
+                sums[block] = kernels.sum(loss, n);
+            } else if (!bad_x && !bad_target) {
+                char* const to = static_cast<char*>(b.losses->data) + at[1];
+                scatter(loss, n, to, plan.axis[1], b.losses->dtype, b.losses->swapped);
+            }
+        });
     return sums;
 }
 
-[[noreturn]] void fail_outside(const char* name, const TensorView& view) {
-    std::string place = name;
-    double value = 0;
-    for_each_element(view.shape, view.strides, [&](int64_t i, int64_t offset) {
-        value = element<double>(view, offset);
-        if (!(value < 0 || value > 1)) return true;
-        place += place_of(i, view.shape);
-        return false;
-    });
-    fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
-}
-
-double binary_loss(bool logits, const TensorView& x, const TensorView& target, const BinaryLossOptions& options,
-                   const MutableTensorView* losses) {
+double binary_loss(bool logits, const TensorView& x, const TensorView& target,
+                   const BinaryLossOptions& options, const MutableTensorView* losses) {
     std::vector<std::vector<int64_t>> operands{strides_of(x), std::vector<int64_t>(x.ndim(), 0),
                                                broadcast("target", target.shape, target.strides, x.shape)};
     if (losses) {
@@ -721,7 +771,11 @@ double binary_loss(bool logits, const TensorView& x, const TensorView& target, c
     const int64_t size = checked_size(x.shape);
     std::vector<double> sums;
     if (size > 0) {
-        const BinaryLoss b{logits, x, target, options, options.reduction == Reduction::none ? losses : nullptr,
+        const BinaryLoss b{logits,
+                           x,
+                           target,
+                           options,
+                           options.reduction == Reduction::none ? losses : nullptr,
                            make_plan(x.shape, -1, operands)};
         std::atomic<bool> bad_x{false}, bad_target{false};
         sums = options.dtype == DType::float64 ? binary_blocks<double>(b, bad_x, bad_target)
@@ -794,13 +848,13 @@ double nll_loss(const TensorView& log_probs, const TensorView& target, const Cla
     return class_loss(Scores::log_probs, "log_probs", log_probs, target, options, losses);
 }
 
-double categorical_cross_entropy(const TensorView& probs, const TensorView& target, const ClassLossOptions& options,
-                                 const MutableTensorView* losses) {
+double categorical_cross_entropy(const TensorView& probs, const TensorView& target,
+                                 const ClassLossOptions& options, const MutableTensorView* losses) {
     return class_loss(Scores::probs, "probs", probs, target, options, losses);
 }
 
-double binary_cross_entropy(const TensorView& probs, const TensorView& target, const BinaryLossOptions& options,
-                            const MutableTensorView* losses) {
+double binary_cross_entropy(const TensorView& probs, const TensorView& target,
+                            const BinaryLossOptions& options, const MutableTensorView* losses) {
     return binary_loss(false, probs, target, options, losses);
 }
 

@@ -32,7 +32,8 @@ std::atomic<bool> forked{false};
 /// The child of a fork has none of OpenMP's threads and would wait for them for ever: it runs serially.
 void watch_forks() {
 #if defined(__unix__) || defined(__APPLE__)
-    [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
+    [[maybe_unused]] static const int registered =
+        pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
 }
 

@@ -17,8 +17,8 @@ Strides Plan::offset(std::int64_t index) const {
 
 int normalize_axis(std::int64_t axis, int ndim) {
     if (axis < -ndim || axis >= ndim) {
-        throw std::invalid_argument("axis " + std::to_string(axis) + " is out of bounds for array of dimension " +
-                                    std::to_string(ndim));
+        throw std::invalid_argument("axis " + std::to_string(axis) +
+                                    " is out of bounds for array of dimension " + std::to_string(ndim));
     }
     return static_cast<int>(axis < 0 ? axis + ndim : axis);
 }
@@ -39,7 +39,8 @@ std::int64_t magnitude(std::int64_t x) {
 
 }  // namespace
 
-Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const std::vector<std::int64_t>> operand_strides) {
+Plan make_plan(std::span<const std::int64_t> shape, int axis,
+               std::span<const std::vector<std::int64_t>> operand_strides) {
     Plan plan;
     std::vector<Loop> loops;
     for (std::size_t d = 0; d < shape.size(); ++d) {

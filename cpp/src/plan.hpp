@@ -22,10 +22,10 @@ struct Loop {
 
 /// Rows of n elements: `rows` of them at constant strides, repeated over the outer loops.
 struct Plan {
-    std::int64_t n = 1;      ///< elements of a row
-    Strides axis{};          ///< from one element of a row to the next
-    std::int64_t rows = 1;   ///< rows in a batch
-    Strides row{};           ///< from one row of a batch to the next
+    std::int64_t n = 1;       ///< elements of a row
+    Strides axis{};           ///< from one element of a row to the next
+    std::int64_t rows = 1;    ///< rows in a batch
+    Strides row{};            ///< from one row of a batch to the next
     std::vector<Loop> outer;  ///< slowest first
     std::int64_t batches = 1;
 
@@ -39,7 +39,8 @@ int normalize_axis(std::int64_t axis, int ndim);
 
 /// operand_strides[k] has one stride per dimension of shape. With axis < 0 there is no row axis: the fastest merged
 /// dimension becomes the row.
-Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const std::vector<std::int64_t>> operand_strides);
+Plan make_plan(std::span<const std::int64_t> shape, int axis,
+               std::span<const std::vector<std::int64_t>> operand_strides);
 
 /// Strides that make an array of `from` look like `to`. Throws std::invalid_argument that names `what`.
 std::vector<std::int64_t> broadcast(const char* what, std::span<const std::int64_t> from,

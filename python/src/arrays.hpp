@@ -28,11 +28,18 @@ inline std::optional<DType> dtype_of_numpy(const py::dtype& dtype) {
             if (size == 8) return DType::float64;
             return std::nullopt;
         case 'i':
-            return size == 1 ? DType::int8 : size == 2 ? DType::int16 : size == 4 ? DType::int32 : DType::int64;
+            return size == 1   ? DType::int8
+                   : size == 2 ? DType::int16
+                   : size == 4 ? DType::int32
+                               : DType::int64;
         case 'u':
-            return size == 1 ? DType::uint8 : size == 2 ? DType::uint16 : size == 4 ? DType::uint32 : DType::uint64;
+            return size == 1   ? DType::uint8
+                   : size == 2 ? DType::uint16
+                   : size == 4 ? DType::uint32
+                               : DType::uint64;
         case 'V':
-            if (size == 2 && py::str(dtype.attr("name")).cast<std::string>() == "bfloat16") return DType::bfloat16;
+            if (size == 2 && py::str(dtype.attr("name")).cast<std::string>() == "bfloat16")
+                return DType::bfloat16;
             return std::nullopt;
         default: return std::nullopt;
     }
@@ -59,8 +66,9 @@ struct Array {
     Array() = default;
     Array(const char* argument, py::handle value) {
         if (py::hasattr(value, "mask") && py::hasattr(value, "filled")) {
-            throw py::type_error(std::string(argument) +
-                                 " is a masked array; pass .filled(value), or the mask as where= or sample_weight=");
+            throw py::type_error(
+                std::string(argument) +
+                " is a masked array; pass .filled(value), or the mask as where= or sample_weight=");
         }
         array = py::array::ensure(value);
         if (!array) {
@@ -102,8 +110,9 @@ struct Optional {
 };
 
 inline py::dtype bfloat16_dtype(const Array& like) {
-    return like.dtype == DType::bfloat16 ? like.array.dtype()
-                                         : py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+    return like.dtype == DType::bfloat16
+               ? like.array.dtype()
+               : py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
 }
 
 inline py::dtype numpy_dtype(DType dtype, const Array& like) {
@@ -127,11 +136,13 @@ inline DType result_dtype(const Array& x, py::handle dtype) {
 }
 
 /// A result: `out` after its checks, or a fresh array.
-inline Array result_array(py::handle out, py::handle dtype, const Array& x, const std::vector<std::int64_t>& shape) {
+inline Array result_array(py::handle out, py::handle dtype, const Array& x,
+                          const std::vector<std::int64_t>& shape) {
     if (out.is_none()) {
         Array fresh;
         fresh.dtype = result_dtype(x, dtype);
-        fresh.array = py::array(numpy_dtype(fresh.dtype, x), std::vector<py::ssize_t>(shape.begin(), shape.end()));
+        fresh.array =
+            py::array(numpy_dtype(fresh.dtype, x), std::vector<py::ssize_t>(shape.begin(), shape.end()));
         fresh.shape = shape;
         fresh.strides.assign(fresh.array.strides(), fresh.array.strides() + fresh.array.ndim());
         return fresh;

@@ -99,7 +99,7 @@ def test_every_axis(name, dtype):
     x = values("normal", (3, 4, 70, 5), dtype)
     for axis in range(-4, 4):
         assert_transform(name, call(name, x, axis=axis), oracle(name, x, axis), x, context=f"axis = {axis}")
-        assert_same(call(name, x, axis), call(name, x, axis=axis))
+        assert_same(call(name, x, np.int8(axis)), call(name, x, axis=axis))
 
 
 def test_known_values():
@@ -216,9 +216,11 @@ def test_temperature_and_where(name, data):
 
 
 @pytest.mark.parametrize("name", ROWWISE)
-def test_temperature_one_changes_nothing(name):
+def test_temperature_of_any_type(name):
     x = values("normal", (4, 100), np.float32)
     assert_same(call(name, x, temperature=1), call(name, x))
+    for temperature in (2, np.float32(2), np.int64(2)):
+        assert_same(call(name, x, temperature=temperature), call(name, x, temperature=2.0))
 
 
 @given(data=st.data())

@@ -33,10 +33,12 @@ struct TransformOptions {
 
 /// y = exp(x / t) / sum(exp(x / t)) along the axis. x, y: same shape, any floating dtype; integer x computes in y's dtype.
 /// Masked elements give 0. A row with +inf, NaN, or -inf only is NaN. <= 2 ULP.
-SOFTLOSS_API void softmax(const TensorView& x, const MutableTensorView& y, const TransformOptions& options = {});
+SOFTLOSS_API void softmax(const TensorView& x, const MutableTensorView& y,
+                          const TransformOptions& options = {});
 
 /// y = x / t - log(sum(exp(x / t))) along the axis; masked elements give -inf. <= 2 ULP, results near zero included.
-SOFTLOSS_API void log_softmax(const TensorView& x, const MutableTensorView& y, const TransformOptions& options = {});
+SOFTLOSS_API void log_softmax(const TensorView& x, const MutableTensorView& y,
+                              const TransformOptions& options = {});
 
 struct LogsumexpOptions {
     int axis = -1;
@@ -45,7 +47,8 @@ struct LogsumexpOptions {
 };
 
 /// y = log(sum(b exp(x))) along the axis. y: x's shape without the axis. The empty sum gives -inf.
-SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options = {});
+SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& y,
+                            const LogsumexpOptions& options = {});
 
 /// y = 1 / (1 + exp(-x)), element by element. <= 2 ULP.
 SOFTLOSS_API void sigmoid(const TensorView& x, const MutableTensorView& y);
@@ -74,7 +77,8 @@ struct ClassLossOptions {
 /// shape of the logits without the axis; NaN is returned). target: integer class indices of that shape, or class
 /// probabilities of the logits' shape. <= 2 ULP per row, the smallest losses included.
 SOFTLOSS_API double cross_entropy(const TensorView& logits, const TensorView& target,
-                                  const ClassLossOptions& options = {}, const MutableTensorView* losses = nullptr);
+                                  const ClassLossOptions& options = {},
+                                  const MutableTensorView* losses = nullptr);
 /// The same of log-probabilities: -log_probs[target].
 SOFTLOSS_API double nll_loss(const TensorView& log_probs, const TensorView& target,
                              const ClassLossOptions& options = {}, const MutableTensorView* losses = nullptr);

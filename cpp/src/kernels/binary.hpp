@@ -103,7 +103,8 @@ void bce_map(const T* probs, const T* target, const T* weight, T* loss, std::int
 
 /// loss = weight (a softplus(-x) + b softplus(x)), a = pos_weight z, b = 1 - z. All: (n).
 template <class T>
-void bce_logits_map(const T* logits, const T* target, const T* weight, const T* pos_weight, T* loss, std::int64_t n) {
+void bce_logits_map(const T* logits, const T* target, const T* weight, const T* pos_weight, T* loss,
+                    std::int64_t n) {
     const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1);
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) {
         const V<T> x = operand(logits, i, valid), z = operand(target, i, valid);

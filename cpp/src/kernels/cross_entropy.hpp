@@ -85,7 +85,8 @@ double weighted_exp_sum(const double* x, const double* b, std::int64_t n, double
 
 template <class T>
 double sum(const T* x, std::int64_t n) {
-    return sum_over<T>(n, [&](auto& sum, std::int64_t i, int valid) { sum.add(load_double(x, i, valid, T(0))); });
+    return sum_over<T>(
+        n, [&](auto& sum, std::int64_t i, int valid) { sum.add(load_double(x, i, valid, T(0))); });
 }
 
 /// y[i] = log(x[i]).

@@ -26,8 +26,8 @@ void partition_any(RowsIn x, std::int64_t rows, std::int64_t n, double t, double
 
 template <class S>
 constexpr StorageKernels storage_kernels() {
-    return {softmax_any<S>,  log_softmax_any<S>, partition_any<S>, sigmoid_map<S>, log_sigmoid_map<S>, widen_map<S>,
-            narrow_map<S>};
+    return {softmax_any<S>,     log_softmax_any<S>, partition_any<S>, sigmoid_map<S>,
+            log_sigmoid_map<S>, widen_map<S>,       narrow_map<S>};
 }
 template <class T>
 constexpr ComputeKernels<T> compute_kernels() {

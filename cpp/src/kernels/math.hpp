@@ -25,19 +25,28 @@ struct MathConstants<float> {
     static constexpr float kLn2By8High = 0x1.62e43p-4f, kLn2By8Low = -0x1.05c61p-32f;
     static constexpr float kExp2[8] = {0x1p0f,        0x1.172b84p0f, 0x1.306fe0p0f, 0x1.4bfdaep0f,
                                        0x1.6a09e6p0f, 0x1.8ace54p0f, 0x1.ae89fap0f, 0x1.d5818ep0f};
-    static constexpr float kExp2Relative[8] = {0.0f,          -0x1.9c0c22p-27f, 0x1.125002p-25f,  -0x1.0a355p-25f,
-                                               0x1.26055cp-26f, 0x1.67a1cap-28f, -0x1.f9c304p-27f, -0x1.a5217cp-28f};
+    static constexpr float kExp2Relative[8] = {0.0f,
+                                               -0x1.9c0c22p-27f,
+                                               0x1.125002p-25f,
+                                               -0x1.0a355p-25f,
+                                               0x1.26055cp-26f,
+                                               0x1.67a1cap-28f,
+                                               -0x1.f9c304p-27f,
+                                               -0x1.a5217cp-28f};
     static constexpr float kExpPoly[] = {0x1p-1f, 0x1.555b7ep-3f, 0x1.555c2ep-5f};  // |error of exp| < 2^-31
-    static constexpr float kSmallestExponent = -131.0f;  // exp of anything lower is 0 beside 1, subnormals included
+    static constexpr float kSmallestExponent =
+        -131.0f;  // exp of anything lower is 0 beside 1, subnormals included
     static constexpr int kExpBias = 64;
 
     static constexpr std::int32_t kLogOffset = 0x3f330000;  // the bits of 0.69921875
     static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
-    static constexpr float kLogRHigh[8] = {-0x1.4618p-2f, -0x1.c9p-3f,  -0x1.5ffp-3f,  -0x1.f0cp-5f,
-                                           0.0f,          0x1.086p-4f, 0x1.a94p-3f, 0x1.2698p-2f};
-    static constexpr float kLogRLow[8] = {-0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f,
-                                          0.0f,             -0x1.9d2988p-18f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
-    static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.5554ecp-2f, -0x1.fffe24p-3f, 0x1.9bc304p-3f, -0x1.57fc3p-3f};
+    static constexpr float kLogRHigh[8] = {-0x1.4618p-2f, -0x1.c9p-3f, -0x1.5ffp-3f, -0x1.f0cp-5f,
+                                           0.0f,          0x1.086p-4f, 0x1.a94p-3f,  0x1.2698p-2f};
+    static constexpr float kLogRLow[8] = {
+        -0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f, 0.0f,
+        -0x1.9d2988p-18f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
+    static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.5554ecp-2f, -0x1.fffe24p-3f, 0x1.9bc304p-3f,
+                                         -0x1.57fc3p-3f};
 };
 
 template <>
@@ -54,8 +63,14 @@ struct MathConstants<double> {
                                         0x1.8ace5422aa0dbp0,
                                         0x1.ae89f995ad3adp0,
                                         0x1.d5818dcfba487p0};
-    static constexpr double kExp2Relative[8] = {0.0,           -0x1.01b15ep-55, 0x1.34d754p-55, 0x1.690cecp-56,
-                                                -0x1.3b3efcp-54, 0x1.db72fcp-55,  0x1.c1a77ap-55, 0x1.4a385ap-56};
+    static constexpr double kExp2Relative[8] = {0.0,
+                                                -0x1.01b15ep-55,
+                                                0x1.34d754p-55,
+                                                0x1.690cecp-56,
+                                                -0x1.3b3efcp-54,
+                                                0x1.db72fcp-55,
+                                                0x1.c1a77ap-55,
+                                                0x1.4a385ap-56};
     static constexpr double kExpPoly[] = {0x1.000000000002ep-1, 0x1.55555555555d1p-3,  0x1.5555554e8d74bp-5,
                                           0x1.1111110ab75e3p-7, 0x1.6c1b7359ef355p-10, 0x1.a01f90dfb8849p-13};
     static constexpr double kSmallestExponent = -1060.0;
@@ -63,12 +78,12 @@ struct MathConstants<double> {
 
     static constexpr std::int64_t kLogOffset = 0x3fe6600000000000;
     static constexpr double kLn2High = 0x1.62e42fefa4p-1, kLn2Low = -0x1.8432a1b0e2634p-43;
-    static constexpr double kLogRHigh[8] = {-0x1.4618bc21c6p-2, -0x1.c8ff7c79a8p-3, -0x1.5ff3070a78p-3,
-                                            -0x1.f0a30c0110p-5, 0.0,                0x1.08598b59e0p-4,
-                                            0x1.a93ed3c8acp-3,  0x1.269621134ep-2};
-    static constexpr double kLogRLow[8] = {0x1.3d82f484c84ccp-46,  -0x1.a21ac25d81ef3p-43, -0x1.3d3c873e20a07p-43,
-                                           -0x1.8a9985f325c5cp-43, 0.0,                    0x1.d034451fecdfbp-43,
-                                           0x1.9e36f2bea77a6p-43,  -0x1.1b61f10522625p-44};
+    static constexpr double kLogRHigh[8] = {
+        -0x1.4618bc21c6p-2, -0x1.c8ff7c79a8p-3, -0x1.5ff3070a78p-3, -0x1.f0a30c0110p-5, 0.0,
+        0x1.08598b59e0p-4,  0x1.a93ed3c8acp-3,  0x1.269621134ep-2};
+    static constexpr double kLogRLow[8] = {
+        0x1.3d82f484c84ccp-46, -0x1.a21ac25d81ef3p-43, -0x1.3d3c873e20a07p-43, -0x1.8a9985f325c5cp-43, 0.0,
+        0x1.d034451fecdfbp-43, 0x1.9e36f2bea77a6p-43,  -0x1.1b61f10522625p-44};
     static constexpr double kLogPoly[] = {-0x1.0000000000000p-1, 0x1.5555555555555p-2,  -0x1.0000000000144p-2,
                                           0x1.999999999a32ap-3,  -0x1.555555541bea2p-3, 0x1.24924921c1702p-3,
                                           -0x1.0000037727340p-3, 0x1.c71c7d52b2d81p-4,  -0x1.9990bcf6b8ae7p-4,
@@ -195,7 +210,8 @@ SOFTLOSS_INLINE V log(V x) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     constexpr T kNormal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
-    const auto tiny = less(x, splat<V>(kNormal));  // subnormal: scale by 2^mantissa bits, subtract it again as k ln2
+    const auto tiny =
+        less(x, splat<V>(kNormal));  // subnormal: scale by 2^mantissa bits, subtract it again as k ln2
     const V up = select(tiny, splat<V>(T(1ll << C::kMantissaBits)), splat<V>(1));
     const V down = select(tiny, splat<V>(T(-C::kMantissaBits)), splat<V>(0));
     const Pair<V> l = log_parts(x * up, splat<V>(0));

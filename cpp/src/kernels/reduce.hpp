@@ -74,8 +74,10 @@ struct ExpSum<double> {
         upper = upper + high;
         lower = lower + ((value - high) + below);
     }
-    SOFTLOSS_INLINE Sum<double> total() const { const auto zero = splat<V<double>>(0);
-        return Sum<double>{upper, zero} + Sum<double>{lower, zero}; }
+    SOFTLOSS_INLINE Sum<double> total() const {
+        const auto zero = splat<V<double>>(0);
+        return Sum<double>{upper, zero} + Sum<double>{lower, zero};
+    }
 };
 
 /// The tree over the lanes of a pair.

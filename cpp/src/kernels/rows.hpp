@@ -50,7 +50,8 @@ struct Reference {
         shift = select(far, m, zero);
         lowest = fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(Scaled ? t.value : 1), m - shift);
         const V<T> near = select(far, zero, z);
-        const V<T> n = fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
+        const V<T> n =
+            fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
         magic = exp_magic(splat<V<T>>(C::kExpBias) - n);
     }
     /// exp(x / temperature) in units of the reference.
@@ -215,7 +216,9 @@ struct Tile {
     T* tile;
     std::int64_t pitch;
 
-    SOFTLOSS_INLINE V<T> source(std::int64_t i) const { return load_across<S>(x.data + i * x.axis, x.row, rows); }
+    SOFTLOSS_INLINE V<T> source(std::int64_t i) const {
+        return load_across<S>(x.data + i * x.axis, x.row, rows);
+    }
     SOFTLOSS_INLINE V<T> at(std::int64_t i) const { return tile ? load<V<T>>(tile + i * pitch) : source(i); }
 
     SOFTLOSS_INLINE V<T> max() const {
@@ -258,7 +261,8 @@ struct Tile {
 /// Calls use(tile, first_row) for tiles of up to W rows that cover the batch; `finish(first_row, groups, tile, pitch)`
 /// after each group of tiles that share scratch memory.
 template <class S, class Use, class Finish>
-SOFTLOSS_INLINE void for_each_tile(RowsIn x, std::int64_t rows, std::int64_t n, void* scratch, Use use, Finish finish) {
+SOFTLOSS_INLINE void for_each_tile(RowsIn x, std::int64_t rows, std::int64_t n, void* scratch, Use use,
+                                   Finish finish) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const std::int64_t vectors = kStashBytes / 64;
@@ -270,8 +274,11 @@ SOFTLOSS_INLINE void for_each_tile(RowsIn x, std::int64_t rows, std::int64_t n, 
         const std::int64_t left = rows - first < pitch ? rows - first : pitch;
         const auto tile_at = [&](std::int64_t g) {
             const std::int64_t here = left - g * W < W ? left - g * W : W;
-            return Tile<S>{{x.data + (first + g * W) * x.row, x.row, x.axis}, static_cast<int>(here), n,
-                           memory ? memory + g * W : nullptr, pitch};
+            return Tile<S>{{x.data + (first + g * W) * x.row, x.row, x.axis},
+                           static_cast<int>(here),
+                           n,
+                           memory ? memory + g * W : nullptr,
+                           pitch};
         };
         const std::int64_t used = (left + W - 1) / W;
         if (memory) {

@@ -107,7 +107,8 @@ void softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, double
     if (along<S>(x.axis, n) && y.axis == sizeof(S)) {
         for (std::int64_t r = 0; r < rows; ++r) {
             softmax_row<S, Scaled>(reinterpret_cast<const S*>(x.data + r * x.row),
-                                   reinterpret_cast<S*>(y.data + r * y.row), n, temperature, static_cast<T*>(scratch));
+                                   reinterpret_cast<S*>(y.data + r * y.row), n, temperature,
+                                   static_cast<T*>(scratch));
         }
         return;
     }
@@ -153,7 +154,8 @@ void log_softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, do
             const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
             S* const yr = reinterpret_cast<S*>(y.data + r * y.row);
             const Reference<T, Scaled> ref(splat<V<T>>(row_max(xr, n)), temperature);
-            const V<T> rest = convert<T>(log_rest<T>(row_sum<true>(xr, n, ref, static_cast<T*>(nullptr)), ref));
+            const V<T> rest =
+                convert<T>(log_rest<T>(row_sum<true>(xr, n, ref, static_cast<T*>(nullptr)), ref));
             for_each_vector<W>(n, [&](std::int64_t i, int valid) {
                 if (valid == W) {
                     to_storage(yr + i, canonical<T>(log_probability<T>(from_storage<W>(xr + i), rest, ref)));
@@ -183,7 +185,8 @@ void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, double t, doubl
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(t);
-    const auto put = [&](std::int64_t first, int valid, const Others<T>& others, const Reference<T, Scaled>& ref) {
+    const auto put = [&](std::int64_t first, int valid, const Others<T>& others,
+                         const Reference<T, Scaled>& ref) {
         double m[W], l[W];
         store(m, convert<double>(ref.maximum));
         store(l, log_rest<T>(others, ref));

@@ -391,8 +391,10 @@ SOFTLOSS_INLINE Vec<T, N> lookup8(const T (&table)[8], Vec<I, N> index) {
         if constexpr (bytes == 32 && sizeof(T) == 8) {
             // A double is a pair of floats to the permutation: pair 2i, 2i + 1 of the lower or the upper four entries.
             const __m256i twice = _mm256_slli_epi64((__m256i)index.raw, 1);
-            const __m256i pairs = _mm256_add_epi32(_mm256_shuffle_epi32(twice, 0xa0), _mm256_set1_epi64x(1ll << 32));
-            const __m256 lower = _mm256_permutevar8x32_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(table)), pairs);
+            const __m256i pairs =
+                _mm256_add_epi32(_mm256_shuffle_epi32(twice, 0xa0), _mm256_set1_epi64x(1ll << 32));
+            const __m256 lower =
+                _mm256_permutevar8x32_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(table)), pairs);
             const __m256 upper =
                 _mm256_permutevar8x32_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(table + 4)), pairs);
             const __m256d bit2 = _mm256_castsi256_pd(_mm256_slli_epi64((__m256i)index.raw, 61));
@@ -401,7 +403,8 @@ SOFTLOSS_INLINE Vec<T, N> lookup8(const T (&table)[8], Vec<I, N> index) {
 #endif
 #if defined(__ARM_NEON) && defined(__aarch64__)
         if constexpr (bytes == 16 && sizeof(T) == 4) {
-            const uint8x16x2_t t = {vreinterpretq_u8_f32(vld1q_f32(table)), vreinterpretq_u8_f32(vld1q_f32(table + 4))};
+            const uint8x16x2_t t = {vreinterpretq_u8_f32(vld1q_f32(table)),
+                                    vreinterpretq_u8_f32(vld1q_f32(table + 4))};
             const uint32x4_t entry = vandq_u32((uint32x4_t)index.raw, vdupq_n_u32(7));
             const uint32x4_t lanes = vmlaq_u32(vdupq_n_u32(0x03020100u), entry, vdupq_n_u32(0x04040404u));
             return {(Raw)vqtbl2q_u8(t, vreinterpretq_u8_u32(lanes))};
@@ -438,7 +441,8 @@ constexpr int kLanes = 64 / sizeof(T);
 
 template <int N>
 SOFTLOSS_INLINE Vec<float, N> from_storage(const bfloat16* p) {
-    const auto u = convert<std::uint32_t>(load<Vec<std::uint16_t, N>>(reinterpret_cast<const std::uint16_t*>(p)));
+    const auto u =
+        convert<std::uint32_t>(load<Vec<std::uint16_t, N>>(reinterpret_cast<const std::uint16_t*>(p)));
     return as_float<float>(shift_left<16>(u));
 }
 template <int N>
@@ -459,7 +463,8 @@ SOFTLOSS_INLINE float half_to_float(std::uint16_t h) {
     const std::uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
     float f;
     if (rest >= 0x7c00u) {
-        const std::uint32_t bits = sign | 0x7f800000u | ((rest & 0x3ffu) << 13) | (rest > 0x7c00u ? 0x400000u : 0u);
+        const std::uint32_t bits =
+            sign | 0x7f800000u | ((rest & 0x3ffu) << 13) | (rest > 0x7c00u ? 0x400000u : 0u);
         __builtin_memcpy(&f, &bits, sizeof f);
         return f;
     }
@@ -501,10 +506,12 @@ SOFTLOSS_INLINE Vec<float, N> from_storage(const float16* p) {
         }
 #endif
 #if defined(__F16C__)
-        if constexpr (N == 8) return {(Raw)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+        if constexpr (N == 8)
+            return {(Raw)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 #elif defined(__ARM_NEON) && defined(__aarch64__)
         if constexpr (N == 4) {
-            return {(Raw)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))))};
+            return {
+                (Raw)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))))};
         }
 #endif
         Vec<float, N> r;
@@ -530,7 +537,8 @@ SOFTLOSS_INLINE void to_storage(float16* p, Vec<float, N> v) {
 #endif
 #if defined(__F16C__)
         if constexpr (N == 8) {
-            return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT));
+            return _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                                    _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT));
         }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
         if constexpr (N == 4) {

@@ -1,0 +1,65 @@
+// The losses through the public header: values, reductions, errors.
+#include <cmath>
+#include <stdexcept>
+
+#include "support.hpp"
+
+using softloss::Reduction;
+
+TEST_CASE("three samples of the classic lesson") {
+    on_each_isa([] {
+        Tensor<double> x({3, 3});
+        x.data = {0.1, 1, 2.1, 2, 1, 0.1, 0.1, 3, 0.1};
+        Tensor<std::int32_t> y({3});
+        y.data = {2, 0, 1};
+        const double loss = softloss::cross_entropy(x.view(), y.view(), {.dtype = softloss::DType::float64});
+        CHECK(loss == doctest::Approx(0.30182445530322294).epsilon(1e-15));
+        Tensor<double> log_probs({3, 3}), probs({3, 3});
+        softloss::log_softmax(x.view(), log_probs.out());
+        softloss::softmax(x.view(), probs.out());
+        const softloss::ClassLossOptions options{.dtype = softloss::DType::float64};
+        CHECK(softloss::nll_loss(log_probs.view(), y.view(), options) ==
+              doctest::Approx(loss).epsilon(1e-15));
+        CHECK(softloss::categorical_cross_entropy(probs.view(), y.view(), options) ==
+              doctest::Approx(loss).epsilon(1e-14));
+    });
+}
+
+TEST_CASE("binary losses agree, and infinite logits give the limit") {
+    on_each_isa([] {
+        Tensor<double> x({4}), z({4}), p({4});
+        x.data = {2, -1, 0.5, -3};
+        z.data = {1, 0, 0.25, 1};
+        softloss::sigmoid(x.view(), p.out());
+        const softloss::BinaryLossOptions options{.dtype = softloss::DType::float64};
+        CHECK(softloss::binary_cross_entropy(p.view(), z.view(), options) ==
+              doctest::Approx(softloss::binary_cross_entropy_with_logits(x.view(), z.view(), options))
+                  .epsilon(1e-14));
+        const double inf = std::numeric_limits<double>::infinity();
+        x.data = {inf, -inf, inf, -inf};
+        z.data = {1, 0, 0, 1};
+        Tensor<double> loss({4});
+        const auto to = loss.out();
+        softloss::binary_cross_entropy_with_logits(
+            x.view(), z.view(), {.reduction = Reduction::none, .dtype = softloss::DType::float64}, &to);
+        CHECK(loss.data == std::vector<double>{0, 0, inf, inf});
+    });
+}
+
+TEST_CASE("a bad label is named, and nothing is written") {
+    Tensor<float> x({2, 3}), loss({2});
+    loss.data = {-1, -1};
+    Tensor<std::int64_t> y({2});
+    y.data = {1, 3};
+    const auto to = loss.out();
+    CHECK_THROWS_WITH_AS(
+        softloss::cross_entropy(x.view(), y.view(), {.reduction = Reduction::none}, &to),
+        "target[1] = 3 is out of range for axis of 3 classes (1 bad label in all); valid are 0..2 or "
+        "ignore_index=-100",
+        std::out_of_range);
+    CHECK(loss.data == std::vector<float>{-1, -1});
+}
+
+TEST_CASE("an unknown instruction set is refused") {
+    CHECK_THROWS_AS(softloss::set_isa("sse9"), std::invalid_argument);
+}

@@ -1,0 +1,60 @@
+// Shape arithmetic: axes, merging, broadcasting, offsets.
+#include <stdexcept>
+
+#include "plan.hpp"
+#include "support.hpp"
+
+using softloss::Plan;
+
+TEST_CASE("axes are normalised and checked") {
+    CHECK(softloss::normalize_axis(-1, 3) == 2);
+    CHECK(softloss::normalize_axis(0, 1) == 0);
+    CHECK_THROWS_WITH_AS(softloss::normalize_axis(3, 3), "axis 3 is out of bounds for array of dimension 3",
+                         std::invalid_argument);
+    CHECK_THROWS_AS(softloss::normalize_axis(-4, 3), std::invalid_argument);
+}
+
+TEST_CASE("a C-ordered array is one batch of rows for the last axis") {
+    const std::int64_t shape[] = {4, 5, 6};
+    const std::vector<std::int64_t> strides[] = {{120, 24, 4}};
+    const Plan plan = softloss::make_plan(shape, 2, strides);
+    CHECK(plan.n == 6);
+    CHECK(plan.axis[0] == 4);
+    CHECK(plan.rows == 20);
+    CHECK(plan.row[0] == 24);
+    CHECK(plan.batches == 1);
+}
+
+TEST_CASE("a middle axis leaves an outer loop, and offsets walk it") {
+    const std::int64_t shape[] = {4, 5, 6};
+    const std::vector<std::int64_t> strides[] = {{120, 24, 4}, {240, 48, 8}};
+    const Plan plan = softloss::make_plan(shape, 1, strides);
+    CHECK(plan.n == 5);
+    CHECK(plan.rows == 6);
+    CHECK(plan.row[0] == 4);
+    CHECK(plan.batches == 4);
+    CHECK(plan.offset(3)[0] == 360);
+    CHECK(plan.offset(3)[1] == 720);
+    CHECK(plan.size() == 120);
+}
+
+TEST_CASE("empty dimensions give no rows; dimensions of one vanish") {
+    const std::int64_t empty[] = {0, 5}, ones[] = {1, 7, 1};
+    const std::vector<std::int64_t> strides[] = {{20, 4}}, wide[] = {{28, 4, 4}};
+    CHECK(softloss::make_plan(empty, 1, strides).size() == 0);
+    const Plan plan = softloss::make_plan(ones, 1, wide);
+    CHECK(plan.n == 7);
+    CHECK(plan.rows * plan.batches == 1);
+}
+
+TEST_CASE("broadcasting stretches with stride 0 or says what does not fit") {
+    const std::int64_t row[] = {3}, bytes[] = {8}, to[] = {2, 3}, four[] = {4};
+    CHECK(softloss::broadcast("where", row, bytes, to) == std::vector<std::int64_t>{0, 8});
+    CHECK_THROWS_WITH_AS(softloss::broadcast("where", four, bytes, to),
+                         "where of shape (4,) does not broadcast to shape (2, 3)", std::invalid_argument);
+}
+
+TEST_CASE("sizes that overflow are refused") {
+    const std::int64_t huge[] = {std::int64_t{1} << 40, std::int64_t{1} << 40};
+    CHECK_THROWS_AS(softloss::checked_size(huge), std::invalid_argument);
+}

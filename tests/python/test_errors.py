@@ -1,0 +1,460 @@
+"""Bad arguments: the type of the error, the argument it names, what came and what would fit; nothing is written.
+
+Lives here: calls that fail. Must not: values.
+"""
+
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+import softloss
+from softloss import binary_cross_entropy as bce
+from softloss import binary_cross_entropy_with_logits as bce_logits
+from softloss import categorical_cross_entropy, cross_entropy, log_softmax, logsumexp, nll_loss, softmax
+
+X = np.arange(12.0).reshape(3, 4) / 66  # rows of probabilities, roughly; just as well logits
+LABELS = np.array([1, 0, 3])
+CLASS_LOSSES = {"logits": cross_entropy, "probs": categorical_cross_entropy, "log_probs": nll_loss}
+BINARY_LOSSES = {"probs": bce, "logits": bce_logits}
+ROWWISE = [softmax, log_softmax, logsumexp]
+TRANSFORMS = [*ROWWISE, softloss.sigmoid, softloss.log_sigmoid]
+
+# name of the first argument, call of that argument alone
+FUNCTIONS = [
+    *[pytest.param("x", f, id=f.__name__) for f in TRANSFORMS],
+    *[pytest.param(name, lambda x, f=f: f(x, LABELS), id=f.__name__) for name, f in CLASS_LOSSES.items()],
+    *[pytest.param(name, lambda x, f=f: f(x, 1), id=f.__name__) for name, f in BINARY_LOSSES.items()],
+]
+class_losses = pytest.mark.parametrize("name, loss", CLASS_LOSSES.items(), ids=lambda v: getattr(v, "__name__", ""))
+binary_losses = pytest.mark.parametrize("name, loss", BINARY_LOSSES.items(), ids=lambda v: getattr(v, "__name__", ""))
+losses = pytest.mark.parametrize(
+    "loss",
+    [*(lambda *a, f=f, **k: f(X, LABELS, **k) for f in CLASS_LOSSES.values()),
+     *(lambda *a, f=f, **k: f(X, 1, **k) for f in BINARY_LOSSES.values())],
+    ids=[f.__name__ for f in (*CLASS_LOSSES.values(), *BINARY_LOSSES.values())],
+)
+
+
+def fails(error, *fragments):
+    """The error with a message that has all of these words, in any order."""
+    return pytest.raises(error, match="".join(f"(?=.*{re.escape(str(f))})" for f in fragments) + "(?s:.*)")
+
+
+# ---- dtypes that are refused ------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "longdouble": (X.astype(np.longdouble), [str(np.dtype(np.longdouble))]),
+    "complex64": (X.astype(np.complex64), ["complex64"]),
+    "complex128": (X.astype(np.complex128), ["complex128"]),
+    "object": (X.astype(object), ["object"]),
+    "string": (X.astype("U8"), ["U"]),
+    "bytes": (X.astype("S8"), ["S"]),
+    "datetime": (np.zeros((3, 4), "M8[s]"), ["datetime64"]),
+    "timedelta": (np.zeros((3, 4), "m8[s]"), ["timedelta64"]),
+    "structured": (np.zeros((3, 4), [("p", "f8")]), []),
+    "float8": (X.astype(ml_dtypes.float8_e4m3fn), ["float8_e4m3fn"]),
+    "masked": (np.ma.masked_array(X, X > 0.1), ["masked"]),
+    "masked, no mask": (np.ma.masked_array(X), ["masked"]),
+    "list of strings": ([["a"] * 4] * 3, ["U"]),
+    "list of None": ([[None] * 4] * 3, ["object"]),
+    "None": (None, ["object"]),
+    "list of complex": ([[1j] * 4] * 3, ["complex128"]),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("name, function", FUNCTIONS)
+def test_refused_dtypes(name, function, kind):
+    x, fragments = REFUSED[kind]
+    with fails(TypeError, name, *fragments):
+        function(x)
+
+
+@pytest.mark.parametrize("kind", ["longdouble", "complex128", "object", "masked", "string"])
+def test_refusals_say_what_to_do_instead(kind):
+    """Not only what is wrong: a call, an argument or a dtype to use."""
+    with pytest.raises(TypeError, match=r"float64|float32|astype|filled|where|real"):
+        softmax(REFUSED[kind][0])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REFUSED if kind != "None"])
+def test_refused_dtypes_of_the_other_arguments(kind):
+    bad = REFUSED[kind][0]
+    row = bad[0]
+    for loss in CLASS_LOSSES.values():
+        with fails(TypeError, "target"):
+            loss(X, bad)
+        with fails(TypeError, "weight"):
+            loss(X, LABELS, weight=row)
+        with fails(TypeError, "sample_weight"):
+            loss(X, LABELS, sample_weight=row[:3])
+    for loss in BINARY_LOSSES.values():
+        with fails(TypeError, "target"):
+            loss(X, bad)
+        with fails(TypeError, "weight"):
+            loss(X, 1, weight=bad)
+    with fails(TypeError, "pos_weight"):
+        bce_logits(X, 1, pos_weight=bad)
+    with fails(TypeError, "b"):
+        logsumexp(X, b=bad)
+    for transform in ROWWISE:
+        with fails(TypeError, "where", "bool"):
+            transform(X, where=bad)
+
+
+@class_losses
+def test_targets_of_bool_are_refused(name, loss):
+    for target in (np.array([True, False, True]), X > 0.1):
+        with fails(TypeError, "target", "bool"):
+            loss(X, target)
+
+
+def test_where_takes_bool_alone():
+    for transform in ROWWISE:
+        for where in (np.ones((3, 4), int), np.ones(4), [1, 0, 1, 1], 1):
+            with fails(TypeError, "where", "bool"):
+                transform(X, where=where)
+
+
+# ---- axis ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [2, -3, 100, 2**40])
+def test_axis_out_of_range(axis):
+    for transform in ROWWISE:
+        with fails(ValueError, "axis", axis):
+            transform(X, axis)
+    for loss in CLASS_LOSSES.values():
+        with fails(ValueError, "axis", axis):
+            loss(X, LABELS, axis=axis)
+    for transform in ROWWISE:
+        with fails(ValueError, "axis"):
+            transform(1.0, axis)
+
+
+@pytest.mark.parametrize("axis", [1.0, "0", (0, 1), [0], 1j])
+def test_axis_is_an_integer(axis):
+    for transform in ROWWISE:
+        with fails(TypeError, "axis"):
+            transform(X, axis)
+    for loss in CLASS_LOSSES.values():
+        with fails(TypeError, "axis"):
+            loss(X, LABELS, axis=axis)
+
+
+@class_losses
+def test_logits_without_an_axis(name, loss):
+    with pytest.raises(ValueError, match=f"{name}|axis"):
+        loss(1.0, 0)
+
+
+# ---- shapes -------------------------------------------------------------------------------------------------------------
+
+
+@class_losses
+def test_shapes_of_targets(name, loss):
+    for shape in [(4,), (2,), (3, 1), (1, 3), (3, 4), (), (1,)]:
+        with fails(ValueError, "target", shape, (3,)):
+            loss(X, np.zeros(shape, int))
+    for shape in [(3,), (4, 3), (3, 5), (1, 4), (4,), ()]:
+        with fails(ValueError, "target", shape):
+            loss(X, np.zeros(shape))
+
+
+@class_losses
+def test_class_axis_one_is_suggested_where_it_fits(name, loss):
+    with fails(ValueError, "target", "axis=1"):
+        loss(np.zeros((2, 5, 3, 4)), np.zeros((2, 3, 4), int))
+    with fails(ValueError, "target", "axis=1"):
+        loss(np.zeros((2, 5, 7)), np.zeros((2, 7), int))
+    with pytest.raises(ValueError, match="^(?!.*axis=1)"):
+        loss(np.zeros((2, 5, 7)), np.zeros((2, 6), int))
+
+
+@class_losses
+def test_shapes_of_weights(name, loss):
+    for shape in [(3,), (5,), (), (1,), (3, 4), (1, 4)]:
+        with fails(ValueError, "weight", shape, "(4,)"):
+            loss(X, LABELS, weight=np.ones(shape))
+    for shape in [(4,), (2,), (3, 4), (3, 1)]:
+        with fails(ValueError, "sample_weight", shape, "(3,)"):
+            loss(X, LABELS, sample_weight=np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(3,), (5,), (4, 4), (2, 3, 4), (3, 4, 1)])
+def test_what_does_not_broadcast(shape):
+    for transform in ROWWISE:
+        with fails(ValueError, "where", shape, "(3, 4)"):
+            transform(X, where=np.ones(shape, bool))
+    with fails(ValueError, "b", shape, "(3, 4)"):
+        logsumexp(X, b=np.ones(shape))
+    for loss in BINARY_LOSSES.values():
+        with fails(ValueError, "target", shape, "(3, 4)"):
+            loss(X, np.ones(shape))
+        with fails(ValueError, "weight", shape, "(3, 4)"):
+            loss(X, 1, weight=np.ones(shape))
+    with fails(ValueError, "pos_weight", shape, "(3, 4)"):
+        bce_logits(X, 1, pos_weight=np.ones(shape))
+
+
+@class_losses
+def test_rows_without_classes(name, loss):
+    for reduction in ("mean", "sum", "none"):
+        with fails(ValueError, name, "(3, 0)"):
+            loss(np.zeros((3, 0)), np.zeros(3, int), reduction=reduction)
+        with fails(ValueError, name, "(3, 0)"):
+            loss(np.zeros((3, 0)), np.zeros((3, 0)), reduction=reduction)
+
+
+# ---- labels -------------------------------------------------------------------------------------------------------------
+
+
+@class_losses
+def test_bad_labels(name, loss):
+    x = np.full((5, 20, 50257), 0.5, np.float32)
+    target = np.zeros((5, 20), int)
+    target[3, 17], target[4, 2] = 50257, -1
+    text = (
+        "target[3, 17] = 50257 is out of range for axis of 50257 classes (2 bad labels in all); "
+        "valid are 0..50256 or ignore_index=-100"
+    )
+    with pytest.raises(IndexError, match=f"^{re.escape(text)}$"):
+        loss(x, target)
+
+
+@class_losses
+def test_bad_labels_without_ignore_index(name, loss):
+    text = "target[0] = -100 is out of range for axis of 4 classes (3 bad labels in all); valid are 0..3"
+    with pytest.raises(IndexError, match=f"^{re.escape(text)}$"):
+        loss(X, np.array([-100, -1, 4]), ignore_index=None)
+
+
+@class_losses
+def test_one_bad_label(name, loss):
+    for bad in (4, -1, 2**31, -(2**63)):
+        with fails(IndexError, f"target[1] = {bad} is out of range for axis of 4 classes", "valid are 0..3 or ignore_index=2"):
+            loss(X, np.array([0, bad, 2]), ignore_index=2)
+    with fails(IndexError, "target = 12 is out of range for axis of 4 classes"):
+        loss(X[0], 12)
+    with fails(IndexError, "target[0] = 9223372036854775813"):
+        loss(X, np.array([2**63 + 5, 0, 0], np.uint64))
+    with fails(IndexError, "target[0, 1] = 7", "axis of 3 classes"):
+        loss(np.full((2, 3, 2), 0.5), np.array([[0, 7], [1, 1]]), axis=1)
+
+
+@class_losses
+def test_labels_do_not_count_from_the_end(name, loss):
+    with fails(IndexError, "target[2] = -1"):
+        loss(X, [0, 0, -1])
+
+
+@class_losses
+def test_unsigned_labels_are_not_the_ignored_negative_one(name, loss):
+    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
+        wrapped = np.iinfo(dtype).max - 99
+        with fails(IndexError, f"target[2] = {wrapped}"):
+            loss(X, np.array([0, 0, wrapped], dtype))
+
+
+@class_losses
+def test_bad_labels_are_found_in_any_layout(name, loss):
+    target = np.zeros((6, 4), int)
+    target[2, 3] = 9
+    for view in (np.asfortranarray(target), target[::-1, ::-1].copy()[::-1, ::-1], target.astype(">i2")):
+        with fails(IndexError, "target[2, 3] = 9"):
+            loss(np.full((6, 4, 5), 0.2), view)
+
+
+# ---- options ------------------------------------------------------------------------------------------------------------
+
+
+@losses
+def test_reduction(loss):
+    for reduction in ("batchmean", "MEAN", "", "avg"):
+        with fails(ValueError, "reduction", reduction, "mean", "sum", "none"):
+            loss(reduction=reduction)
+    for reduction in (None, 1, True, ["mean"]):
+        with fails((TypeError, ValueError), "reduction"):
+            loss(reduction=reduction)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1, -0.5, np.nan, -np.inf, np.inf])
+def test_temperature_is_positive_and_finite(temperature):
+    for call in (softmax, log_softmax, lambda x, **options: cross_entropy(x, LABELS, **options)):
+        with fails(ValueError, "temperature"):
+            call(X, temperature=temperature)
+
+
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0001, 2, np.nan, np.inf])
+def test_label_smoothing_is_between_zero_and_one(label_smoothing):
+    for target in (LABELS, X):
+        with fails(ValueError, "label_smoothing", "[0, 1]"):
+            cross_entropy(X, target, label_smoothing=label_smoothing)
+
+
+@pytest.mark.parametrize("bad", ["1", None, 1j, [1.0, 2.0]])
+def test_numbers_are_numbers(bad):
+    for call in (softmax, log_softmax, lambda x, **options: cross_entropy(x, LABELS, **options)):
+        with fails(TypeError, "temperature"):
+            call(X, temperature=bad)
+    with fails(TypeError, "label_smoothing"):
+        cross_entropy(X, LABELS, label_smoothing=bad)
+
+
+@losses
+def test_empty_is_a_number(loss):
+    for bad in ("nan", None, 1j, [0.0]):
+        with fails(TypeError, "empty"):
+            loss(empty=bad)
+
+
+@class_losses
+def test_ignore_index_is_an_integer_or_none(name, loss):
+    for bad in (1.0, "1", [1]):
+        with fails(TypeError, "ignore_index"):
+            loss(X, LABELS, ignore_index=bad)
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, complex, int, bool, object, "U3", np.int8, "M8[s]"])
+def test_dtype_is_a_float_that_is_kept(dtype):
+    for transform in TRANSFORMS:
+        with fails(TypeError, "dtype", "float64"):
+            transform(X, dtype=dtype)
+    for loss in CLASS_LOSSES.values():
+        with fails(TypeError, "dtype", "float64"):
+            loss(X, LABELS, dtype=dtype)
+    for loss in BINARY_LOSSES.values():
+        with fails(TypeError, "dtype", "float64"):
+            loss(X, 1, dtype=dtype)
+
+
+def test_options_are_keywords_and_arrays_positional():
+    for call in (
+        lambda: softmax(x=X),
+        lambda: softmax(X, -1, None),
+        lambda: softloss.sigmoid(X, X),
+        lambda: cross_entropy(X, LABELS, -1),
+        lambda: cross_entropy(X, target=LABELS),
+        lambda: cross_entropy(X),
+        lambda: bce(X, X, X),
+        lambda: softmax(X, no_such_option=1),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+# ---- values outside [0, 1] --------------------------------------------------------------------------------------------
+
+
+@binary_losses
+def test_binary_targets_lie_in_the_unit_interval(name, loss):
+    for bad in (1.5, -0.25, 2, -1, np.inf):
+        target = np.zeros((3, 4))
+        target[1, 2] = target[2, 0] = bad
+        with fails(ValueError, "target[1, 2] = ", bad, "[0, 1]"):
+            loss(X, target)
+    with fails(ValueError, "target[2] = 7", "[0, 1]"):
+        loss(X, np.array([0, 1, 7, 1]))
+    with fails(ValueError, "target = 2", "[0, 1]"):
+        loss(X, 2)
+    with fails(ValueError, "target[399999]", "[0, 1]"):
+        loss(np.full(400_000, 0.5), np.r_[np.zeros(399_999), 1.5])
+
+
+def test_probabilities_lie_in_the_unit_interval():
+    for dtype in (np.float32, np.float64):
+        for bad in (1.5, -0.25, -np.inf, np.nextafter(dtype(1), dtype(2)), -np.finfo(dtype).smallest_subnormal):
+            probs = np.full((3, 4), 0.5, dtype)
+            probs[1, 2] = probs[2, 0] = bad
+            with fails(ValueError, "probs[1, 2] = ", "[0, 1]"):
+                bce(probs, 1)
+            with fails(ValueError, "probs[1, 2] = ", "[0, 1]"):
+                categorical_cross_entropy(probs, np.zeros((3, 4)))
+
+
+def test_minus_zero_lies_in_the_unit_interval():
+    assert bce([-0.0, 1.0], [-0.0, 1.0]) == 0
+    assert categorical_cross_entropy([-0.0, 1.0], 1) == 0
+
+
+# ---- out, and that nothing is written ---------------------------------------------------------------------------------
+
+
+def result_of(transform):
+    return np.full(3 if transform is logsumexp else (3, 4), 7.0)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_out_has_the_exact_shape_and_dtype(transform):
+    good = result_of(transform)
+    for shape in [(4,), (3, 1), (3, 4, 1), (1, *good.shape), (), (4, 3)]:
+        out = np.full(shape, 7.0)
+        with fails(ValueError, "out", shape, good.shape):
+            transform(X, out=out)
+        assert np.all(out == 7)
+    for dtype in (np.float32, np.float16, np.int64, np.longdouble, complex, object):
+        out = good.astype(dtype)
+        with fails(TypeError, "out", np.dtype(dtype), "float64"):
+            transform(X, out=out)
+        assert np.all(out == 7)
+    out = good.astype(np.float32)
+    with fails(TypeError, "out", "float32", "float64"):
+        transform(X.astype(np.float32), out=out, dtype=np.float64)
+    with fails(TypeError, "out", "float64", "float32"):
+        transform(X, out=good, dtype=np.float32)
+    for bad in ([0.0] * 4, 1.0, "out", (good,)):
+        with fails(TypeError, "out"):
+            transform(X, out=bad)
+    with fails(TypeError, "out", "masked"):
+        transform(X, out=np.ma.masked_array(good))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_out_is_writeable(transform):
+    out = result_of(transform)
+    out.flags.writeable = False
+    with fails(ValueError, "out", "read-only"):
+        transform(X, out=out)
+    assert np.all(out == 7)
+
+
+def test_out_does_not_share_memory_within_itself():
+    out = np.lib.stride_tricks.as_strided(np.zeros(4), (3, 4), (0, 8))
+    try:
+        softmax(X, out=out)
+    except ValueError as error:
+        assert "out" in str(error)
+    else:
+        assert any(np.array_equal(out[0], row) for row in softmax(X))
+
+
+@pytest.mark.parametrize("transform", ROWWISE)
+def test_nothing_is_written_on_error(transform):
+    out = result_of(transform)
+    bad_options = [
+        {"axis": 5},
+        {"axis": 0.0},
+        {"where": np.ones(3, bool)},
+        {"where": np.ones(4)},
+        {"dtype": np.float32},
+        *([{"b": np.ones(3)}, {"b": "b"}] if transform is logsumexp else [{"temperature": 0}, {"temperature": None}]),
+    ]
+    for options in bad_options:
+        with pytest.raises((TypeError, ValueError)):
+            transform(X, out=out, **options)
+        assert np.all(out == 7), options
+
+
+def test_an_error_leaves_no_trace():
+    """The next call is right, on the same threads."""
+    target = np.zeros(5000, int)
+    target[4321] = 200
+    logits = np.random.default_rng(0).standard_normal((5000, 100)).astype(np.float32)
+    expected = cross_entropy(logits, np.zeros(5000, int))
+    before = logits.tobytes()
+    for _ in range(3):
+        with fails(IndexError, "target[4321] = 200"):
+            cross_entropy(logits, target)
+        assert cross_entropy(logits, np.zeros(5000, int)) == expected
+    assert logits.tobytes() == before

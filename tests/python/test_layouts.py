@@ -1,0 +1,159 @@
+"""Memory layouts: the same bits from every one of them, and no copy of the whole input.
+
+Lives here: strides, byte order, alignment, read-only memory, files, memory use. Must not: accuracy.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import softloss
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import FLOATS, HALVES, LAYOUTS, masks, probabilities, shapes, values
+
+ROWWISE = ["softmax", "log_softmax", "logsumexp"]
+ELEMENTWISE = ["sigmoid", "log_sigmoid"]
+CLASS_LOSSES = ["cross_entropy", "categorical_cross_entropy", "nll_loss"]
+
+
+def bits(y):
+    """Dtype, shape and bytes."""
+    y = np.asarray(y)
+    return y.dtype, y.shape, y.tobytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("name", ROWWISE + ELEMENTWISE)
+def test_transforms_of_any_layout(name, dtype, layout):
+    function = getattr(softloss, name)
+    for shape in [(5,), (100,), (3, 17), (20, 70), (4, 5, 6), (2, 3, 4, 33)]:
+        x = values("masked", shape, dtype)
+        for axis in [None] if name in ELEMENTWISE else range(len(shape)):
+            options = {} if axis is None else {"axis": axis}
+            assert bits(function(LAYOUTS[layout](x), **options)) == bits(function(x, **options)), (shape, axis)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_losses_of_any_layout(name, dtype, layout):
+    loss, lay_out = getattr(softloss, name), LAYOUTS[layout]
+    for shape, axis in [((7, 3), 1), ((40, 90), 1), ((90, 40), 0), ((3, 10, 5), 1), ((2, 3, 4, 5), -3)]:
+        x = probabilities(shape, dtype, 1, axis) if name != "nll_loss" else -probabilities(shape, dtype, 2, axis)
+        rows = np.delete(shape, axis)
+        weight, sample_weight = np.linspace(0.5, 2, shape[axis]), np.random.default_rng(0).random(rows)
+        for target in (np.random.default_rng(1).integers(0, shape[axis], rows), probabilities(shape, np.float32, 3, axis)):
+            options = {"axis": axis, "reduction": "none"}
+            assert bits(loss(lay_out(x), lay_out(target), **options)) == bits(loss(x, target, **options)), (shape, axis)
+            everywhere = {"weight": lay_out(weight), "sample_weight": lay_out(sample_weight)}
+            plain = {"weight": weight, "sample_weight": sample_weight}
+            actual = loss(lay_out(x), lay_out(target), axis=axis, **everywhere)
+            assert bits(actual) == bits(loss(x, target, axis=axis, **plain)), (shape, axis)
+
+
+@given(data=st.data())
+def test_every_operand_has_its_own_layout(data):
+    shape = data.draw(shapes())
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    dtype = data.draw(st.sampled_from((*FLOATS, *HALVES)))
+    layouts = [LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))] for _ in range(3)]
+    x, where = values("normal", shape, dtype), data.draw(masks(shape))
+    b = np.random.default_rng(0).random(shape)
+    expected = softloss.logsumexp(x, axis, b=b, where=where)
+    out = np.zeros_like(expected, subok=False)
+    softloss.logsumexp(layouts[0](x), axis, b=layouts[1](b), where=layouts[2](where), out=out)
+    assert bits(out) == bits(expected)
+    out = np.zeros(shape[::-1], dtype).T
+    softloss.softmax(layouts[0](x), axis, where=layouts[2](where), out=out)
+    assert bits(out) == bits(softloss.softmax(x, axis, where=where))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_strides_of_zero(dtype):
+    """np.broadcast_to along the rows and along the axis."""
+    for shape, source in [((30, 40), (1, 40)), ((30, 40), (30, 1)), ((30, 40), (1, 1)), ((3, 4, 5), (4, 1))]:
+        x = np.broadcast_to(values("normal", source, dtype), shape)
+        for axis in range(len(shape)):
+            for name in ROWWISE:
+                function = getattr(softloss, name)
+                assert bits(function(x, axis)) == bits(function(x.copy(), axis))
+            rows = np.zeros(np.delete(shape, axis), int)
+            assert bits(softloss.cross_entropy(x, rows, axis=axis)) == bits(softloss.cross_entropy(x.copy(), rows, axis=axis))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_columns_of_a_wider_table(dtype):
+    """Rows of adjacent elements at every distance, and every first column."""
+    table = values("normal", (20, 100), dtype)
+    for first, count in itertools.product((0, 1, 2, 3, 7), (1, 2, 5, 16, 33, 64, 70)):
+        view = table[:, first : first + count]
+        for name in ROWWISE + ELEMENTWISE:
+            function = getattr(softloss, name)
+            assert bits(function(view)) == bits(function(view.copy())), (name, first, count)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_records_and_complex_parts(dtype):
+    """Strides that are no multiple of the item's size, as fields of packed records have them."""
+    records = np.zeros((9, 50), [("tag", "u1"), ("x", dtype), ("more", "u2")])
+    records["x"] = values("normal", (9, 50), dtype)
+    for name in ROWWISE + ELEMENTWISE:
+        function = getattr(softloss, name)
+        assert bits(function(records["x"])) == bits(function(records["x"].copy()))
+    target = np.zeros(9, int)
+    assert softloss.cross_entropy(records["x"], target) == softloss.cross_entropy(records["x"].copy(), target)
+
+
+def test_many_dimensions():
+    shape = (2, 1, 2, 1, 1, 3, 1, 2, 1, 1, 2, 1, 1, 1, 2, 1)
+    x = values("normal", shape)
+    for axis in range(-len(shape), len(shape)):
+        moved = np.moveaxis(x, axis, -1).copy()
+        assert bits(softloss.softmax(x, axis)) == bits(np.moveaxis(softloss.softmax(moved), -1, axis).copy())
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+import numpy as np, softloss
+unit = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+rows, classes = 4000, 4096
+x = np.zeros((rows, classes), np.float32)
+x[...] = np.arange(classes) % 7
+target, weight = np.zeros(rows, int), np.ones(classes)
+out, columns = np.ones_like(x), np.ones(classes, np.float32)
+views = [x, x[::-1, ::-1], x.T, x.view(">f4"), x.view(np.int32)]
+for small in (view[:20, :20] for view in views):
+    softloss.cross_entropy(small, target[:20])
+before = peak()
+for view in views:
+    n = len(view)
+    softloss.cross_entropy(view, np.zeros(n, int), label_smoothing=0.1)
+    softloss.cross_entropy(view, np.zeros(n, int), reduction="none")
+    softloss.logsumexp(view)
+    softloss.binary_cross_entropy_with_logits(view, 1)
+    if view.dtype != np.int32:
+        softloss.softmax(view, out=out.reshape(view.shape))
+        softloss.softmax(view, out=out.reshape(view.shape), where=columns[: view.shape[1]] > 0)
+softloss.cross_entropy(x, out)
+print((peak() - before) / x.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is POSIX's")
+def test_memory_beyond_input_and_output_is_small(isa):
+    """64 MiB of logits in every layout: the process grows by less than a quarter of them."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY_SCRIPT],
+        env=os.environ | {"SOFTLOSS_ISA": isa},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 0.25
