@@ -145,4 +145,5 @@ def arrays(draw, dtypes=FLOATS, names=tuple(VALUES), min_dims=1):
 def masks(draw, shape):
     """A boolean array that broadcasts to the shape, seldom all true."""
     sides = [n if draw(st.booleans()) else 1 for n in shape[draw(st.integers(0, len(shape))):]]
-    return np.random.default_rng(draw(st.integers(0, 2**32))).random(sides) < draw(st.sampled_from([0.0, 0.5, 0.9]))
+    rng, share = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.sampled_from([0.0, 0.5, 0.9]))
+    return np.asarray(rng.random(sides) < share)
