@@ -435,14 +435,14 @@ struct ClassLoss {
 
 void check_labels(const TensorView& target, int64_t classes, const ClassLossOptions& options) {
     int64_t bad = 0, first = 0, first_label = 0;
-    bool first_huge = false;
+    int64_t first_offset = 0;
     for_each_element(target.shape, target.strides, [&](int64_t i, int64_t offset) {
         const int64_t label = label_at(target, offset);
         if ((label < 0 || label >= classes) && !(options.ignore_index && label == *options.ignore_index)) {
             if (bad++ == 0) {
                 first = i;
                 first_label = label;
-                first_huge = target.dtype == DType::uint64 && label == INT64_MAX;
+                first_offset = offset;
             }
         }
         return true;
@@ -451,9 +451,12 @@ void check_labels(const TensorView& target, int64_t classes, const ClassLossOpti
     const std::string range = "0.." + std::to_string(classes - 1);
     throw std::out_of_range(
         "target" + place_of(first, target.shape) + " = " +
-        (first_huge ? "2**63 or more" : std::to_string(first_label)) + " is out of range for axis of " +
-        std::to_string(classes) + " classes (" + std::to_string(bad) + " bad label" + (bad == 1 ? "" : "s") +
-        " in all); valid are " + range +
+        (target.dtype == DType::uint64
+             ? std::to_string(
+                   read<std::uint64_t>(static_cast<const char*>(target.data) + first_offset, target.swapped))
+             : std::to_string(first_label)) +
+        " is out of range for axis of " + std::to_string(classes) + " classes (" + std::to_string(bad) +
+        " bad label" + (bad == 1 ? "" : "s") + " in all); valid are " + range +
         (options.ignore_index ? " or ignore_index=" + std::to_string(*options.ignore_index) : ""));
 }
 
@@ -618,7 +621,8 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
     if (losses && !same_shape(losses->shape, row_shape))
         fail("losses must have shape " + to_string(row_shape));
     if (classes == 0 && rows > 0)
-        fail(std::string(name) + " has no classes: axis " + std::to_string(axis) + " has length 0");
+        fail(std::string(name) + " of shape " + to_string(x.shape) + " has no classes: axis " +
+             std::to_string(axis) + " has length 0");
     if (!is_floating(target.dtype)) check_labels(target, classes, options);
 
     RowLosses result;

@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "softloss/softloss.hpp"
@@ -46,10 +47,13 @@ inline std::optional<DType> dtype_of_numpy(const py::dtype& dtype) {
 }
 
 inline std::string name_of(const py::dtype& dtype) {
-    return py::str(dtype.attr("name")).cast<std::string>();
+    return py::str(dtype).cast<std::string>();
 }
 
 [[noreturn]] inline void refuse(const char* argument, const py::dtype& dtype) {
+    if (std::string_view(argument) == "where") {
+        throw py::type_error("where must be an array of bool, got dtype " + name_of(dtype));
+    }
     std::string hint = "convert it to float32 or float64 with astype";
     if (dtype.kind() == 'f') hint = "longdouble has no kernels; use astype(numpy.float64)";
     if (dtype.kind() == 'c') hint = "take .real or numpy.abs of it first";
@@ -68,7 +72,9 @@ struct Array {
         if (py::hasattr(value, "mask") && py::hasattr(value, "filled")) {
             throw py::type_error(
                 std::string(argument) +
-                " is a masked array; pass .filled(value), or the mask as where= or sample_weight=");
+                (std::string_view(argument) == "where"
+                     ? " is a masked array; pass a plain array of bool"
+                     : " is a masked array; pass .filled(value), or the mask as where= or sample_weight="));
         }
         array = py::array::ensure(value);
         if (!array) {
@@ -110,9 +116,9 @@ struct Optional {
 };
 
 inline py::dtype bfloat16_dtype(const Array& like) {
-    return like.dtype == DType::bfloat16
-               ? like.array.dtype()
-               : py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+    if (like.dtype != DType::bfloat16)
+        return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+    return like.array.dtype().attr("newbyteorder")("=").cast<py::dtype>();
 }
 
 inline py::dtype numpy_dtype(DType dtype, const Array& like) {
@@ -151,12 +157,13 @@ inline Array result_array(py::handle out, py::handle dtype, const Array& x,
         throw py::type_error("out must be a numpy.ndarray, got " +
                              py::str(py::type::of(out).attr("__name__")).cast<std::string>());
     }
-    Array given("out", out);
     const DType wanted = result_dtype(x, dtype);
-    if (given.dtype != wanted) {
-        throw py::type_error("out has dtype " + name_of(given.array.dtype()) + ", but the result has dtype " +
+    const py::dtype given_dtype = py::reinterpret_borrow<py::array>(out).dtype();
+    if (dtype_of_numpy(given_dtype) != wanted) {
+        throw py::type_error("out has dtype " + name_of(given_dtype) + ", but the result has dtype " +
                              name_of(numpy_dtype(wanted, x)));
     }
+    Array given("out", out);
     if (!given.array.writeable()) throw py::value_error("out is read-only");
     return given;
 }

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <climits>
 
 #include "arrays.hpp"
 
@@ -27,7 +28,10 @@ int axis_of(py::handle axis) {
                              py::str(py::type::of(axis).attr("__name__")).cast<std::string>());
     }
     const py::ssize_t value = PyNumber_AsSsize_t(axis.ptr(), nullptr);
-    return static_cast<int>(std::clamp<py::ssize_t>(value, -1000000, 1000000));
+    if (value < INT_MIN || value > INT_MAX) {
+        throw py::value_error("axis " + py::str(axis).cast<std::string>() + " is out of bounds");
+    }
+    return static_cast<int>(value);
 }
 
 /// A number given as float, int or NumPy scalar.
@@ -102,7 +106,7 @@ py::object logsumexp_(py::object x_, py::object axis_, py::object b_, py::object
     if (y.shape != (keepdims ? kept : reduced)) {
         throw py::value_error("out has shape " + py::str(y.array.attr("shape")).cast<std::string>() +
                               ", but the result has shape " +
-                              py::str(py::cast(keepdims ? kept : reduced)).cast<std::string>());
+                              py::str(py::tuple(py::cast(keepdims ? kept : reduced))).cast<std::string>());
     }
     if (keepdims && fits) {
         y.shape.erase(y.shape.begin() + position);

@@ -61,7 +61,9 @@ SOFTLOSS_INLINE V<T> log_probability(V<T> x, V<T> rest, const Reference<T, Scale
         return d - rest;
     } else {
         const auto& t = ref.temperature;
-        return fma(d, splat<V<T>>(t.inverse), fma(d, splat<V<T>>(t.inverse_low), -rest));
+        // -inf must meet one product alone: the other may have the other sign, or be 0 * inf.
+        const V<T> zero = splat<V<T>>(0), finite = select(equal(d - d, zero), d, zero);
+        return fma(d, splat<V<T>>(t.inverse), fma(finite, splat<V<T>>(t.inverse_low), -rest));
     }
 }
 
