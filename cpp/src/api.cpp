@@ -247,17 +247,17 @@ struct Staging {
         return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes);
     }
 
-    /// Reads one row; operand 0 is x, operand 2 where. False if every element is masked.
-    bool read_row(const Strides& at, T* row) const {
+    /// Reads one row; operand 0 is x, operand 2 where.
+    void read_row(const Strides& at, T* row) const {
         gather(static_cast<const char*>(x.data) + at[0], plan.axis[0], plan.n, x.dtype, x.swapped, row);
-        if (!where) return true;
-        bool any = false;
-        const char* mask = static_cast<const char*>(where->data) + at[2];
-        for (int64_t i = 0; i < plan.n; ++i, mask += plan.axis[2]) {
-            if (*mask) any = true;
-            else row[i] = -std::numeric_limits<T>::infinity();
+        fill_masked(at, row, -std::numeric_limits<T>::infinity());
+    }
+    void fill_masked(const Strides& at, T* row, T value) const {
+        if (!where) return;
+        const char* const mask = static_cast<const char*>(where->data) + at[2];
+        for (int64_t i = 0; i < plan.n; ++i) {
+            if (!mask[i * plan.axis[2]]) row[i] = value;
         }
-        return any;
     }
 };
 
@@ -272,27 +272,26 @@ void transform_staged(const TensorView& x, const MutableTensorView& y, const Tra
     const RowKernel run = active_table().of(dtype_of<T>).*kernel;
     const Staging<T> staging(x, options.where, plan);
     const int64_t pitch = plan.n * static_cast<int64_t>(sizeof(T));
-    for_each_batch(
-        plan, rows_per_task(plan), staging.bytes, [&](const Strides& at, int64_t rows, void* scratch) {
-            T* const memory = Staging<T>::memory(scratch);
-            bool present[64];
-            for (int64_t first = 0; first < rows; first += staging.rows) {
-                const int64_t here = std::min(staging.rows, rows - first);
-                for (int64_t r = 0; r < here; ++r) {
-                    present[r] = staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
-                }
-                char* const data = reinterpret_cast<char*>(memory);
-                run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n, options.temperature,
-                    scratch);
-                for (int64_t r = 0; r < here; ++r) {
-                    T* const row = memory + r * plan.n;
-                    if (!present[r]) std::fill(row, row + plan.n, static_cast<T>(masked));
-                    const Strides to = row_at(at, plan, first + r);
-                    scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype,
-                            y.swapped);
-                }
-            }
-        });
+    for_each_batch(plan, rows_per_task(plan), staging.bytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       T* const memory = Staging<T>::memory(scratch);
+                       for (int64_t first = 0; first < rows; first += staging.rows) {
+                           const int64_t here = std::min(staging.rows, rows - first);
+                           for (int64_t r = 0; r < here; ++r) {
+                               staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
+                           }
+                           char* const data = reinterpret_cast<char*>(memory);
+                           run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n,
+                               options.temperature, scratch);
+                           for (int64_t r = 0; r < here; ++r) {
+                               T* const row = memory + r * plan.n;
+                               const Strides to = row_at(at, plan, first + r);
+                               staging.fill_masked(to, row, static_cast<T>(masked));
+                               scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype,
+                                       y.swapped);
+                           }
+                       }
+                   });
 }
 
 void transform(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
@@ -496,7 +495,7 @@ double soft_loss(const ClassLoss& c, const Strides& at, int64_t label, double ma
     double* const q = memory + n;
     fill_weights(c, at, label, q);
     if (c.kind == Scores::probs) {
-        for (int64_t i = 0; i < n; ++i) bad = bad || (q[i] != 0 && (memory[i] < 0 || memory[i] > 1));
+        for (int64_t i = 0; i < n; ++i) bad = bad || memory[i] < 0 || memory[i] > 1;
         return table.weighted.surprisal(memory, q, n);
     }
     if (c.kind == Scores::log_probs) return table.weighted.gap(memory, q, n, 0);

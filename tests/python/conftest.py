@@ -1,4 +1,7 @@
-"""What holds for all tests: each runs on every instruction set that this machine can run, and hypothesis's profile."""
+"""What holds for all tests: each runs on every instruction set that this machine can run, and hypothesis's profile.
+
+SOFTLOSS_ISA=avx2 pytest runs them on that instruction set alone.
+"""
 
 import os
 
@@ -10,7 +13,10 @@ settings.register_profile("softloss", deadline=None, max_examples=40, derandomiz
 settings.load_profile("softloss")
 
 
-@pytest.fixture(scope="session", autouse=True, params=_core.usable_isas())
+ISAS = [os.environ["SOFTLOSS_ISA"]] if os.environ.get("SOFTLOSS_ISA") else _core.usable_isas()
+
+
+@pytest.fixture(scope="session", autouse=True, params=ISAS)
 def isa(request):
     before = _core.isa()
     _core.set_isa(request.param)

@@ -214,8 +214,9 @@ SOFTLOSS_INLINE Vec<double, N> add_to_odd(Vec<double, N> a, Vec<double, N> b) {
     // An inexact even sum moves by one unit towards the exact value: away from zero when the error has its sign.
     const auto away = equal(as_int(error) & splat<I>(INT64_MIN), bits & splat<I>(INT64_MIN));
     const auto odd = bits + select(away, one, -one);
-    const auto keep = equal(error, splat<Vec<double, N>>(0)) | -(bits & one);
-    return select(keep, s, as_float<double>(odd));
+    // The error of an infinite sum is NaN, and not inexact.
+    const auto inexact_even = less(splat<Vec<double, N>>(0), abs(error)) & ((bits & one) - one);
+    return select(inexact_even, as_float<double>(odd), s);
 }
 /// a * b + c rounded once on a machine without fma (Boldo and Melquiond, 2008). Slow, but the same bits.
 template <int N>
