@@ -264,9 +264,7 @@ def logsumexp(
     return _core.logsumexp(x, axis, b, where, keepdims, out, dtype)
 
 
-def sigmoid(
-    x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None
-) -> NDArray[Any]:
+def sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Logistic sigmoid of each element: the probability whose logit is `x`.
 
     Parameters
@@ -308,9 +306,7 @@ def sigmoid(
     return _core.sigmoid(x, out, dtype)
 
 
-def log_sigmoid(
-    x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None
-) -> NDArray[Any]:
+def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Logarithm of `sigmoid`, accurate where the probability is nearly 1 and where it underflows.
 
     Parameters
@@ -700,9 +696,7 @@ def nll_loss(
     >>> softloss.nll_loss(log_probs, [0, 0], reduction="none").round(4)
     array([0.417 , 1.8406])
     """
-    return _core.nll_loss(
-        log_probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype
-    )
+    return _core.nll_loss(log_probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype)
 
 
 @overload

@@ -155,9 +155,7 @@ def log_expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
     return functional.log_sigmoid(x, out=out, dtype=_ufunc_dtype(x, out))
 
 
-def _transform(
-    function: Callable[..., NDArray[Any]], x: ArrayLike, axis: int | tuple[int, ...] | None
-) -> NDArray[Any]:
+def _transform(function: Callable[..., NDArray[Any]], x: ArrayLike, axis: int | tuple[int, ...] | None) -> NDArray[Any]:
     """Apply a function of rows over any set of axes."""
     if isinstance(axis, tuple):
         moved = _last(np.asanyarray(x), axis)

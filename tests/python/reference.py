@@ -40,7 +40,7 @@ def product(a, b):
     return np.where(np.isnan(a * b) & ~np.isnan(a) & ~np.isnan(b), 0, a * b)
 
 
-# ---- transforms ---------------------------------------------------------------------------------------------------
+# ---- transforms ---------------------------------------------
 
 
 def _row_statistics(x, axis, where, temperature=1.0):
@@ -101,7 +101,7 @@ def log_sigmoid(x):
     return np.minimum(x, 0) - np.log1p(np.exp(-abs(x)))
 
 
-# ---- losses -------------------------------------------------------------------------------------------------------
+# ---- losses ---------------------------------------------
 
 
 def cross_entropy(logits, target, axis=-1, label_smoothing=0.0, temperature=1.0, **options):
@@ -119,8 +119,17 @@ def nll_loss(log_probs, target, axis=-1, **options):
 
 
 @quiet
-def _expected_cost(cost, target, axis, weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0,
-                   reduction="mean", empty=np.nan):
+def _expected_cost(
+    cost,
+    target,
+    axis,
+    weight=None,
+    sample_weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    reduction="mean",
+    empty=np.nan,
+):
     """Rows of cost[class] = -log p(class), averaged with the target's distribution."""
     cost = np.moveaxis(cost, axis, -1)
     classes = cost.shape[-1]
@@ -179,15 +188,16 @@ def reduce(loss, reduction, denominator, empty):
     return LONG(empty) if denominator is None else loss.sum() / denominator
 
 
-# ---- error --------------------------------------------------------------------------------------------------------
+# ---- error ---------------------------------------------
 
 
 @quiet
 def ulp_error(actual, true, dtype, scale=0.0):
     """|actual - true| in units in the last place of `dtype` at the true value or at `scale`, whichever is larger.
 
-    Subnormals have the unit of the smallest normal number. `true` is longdouble, or a pair (hi, lo) of float64 arrays whose sum is meant. Two NaNs, or an infinity where the
-    true value rounds to it, are no error; a NaN or an infinity on one side alone is an infinite one.
+    Subnormals have the unit of the smallest normal number. `true` is longdouble, or a pair (hi, lo) of float64 arrays
+    whose sum is meant. Two NaNs, or an infinity where the true value rounds to it, are no error; a NaN or an infinity
+    on one side alone is an infinite one.
     """
     hi, lo = true if isinstance(true, tuple) else (np.asarray(true).astype(np.float64), None)
     if lo is None:

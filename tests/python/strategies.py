@@ -60,7 +60,7 @@ def probabilities(shape, dtype=np.float64, seed=0, axis=-1):
     return (p / p.sum(axis, keepdims=True)).astype(dtype)
 
 
-# ---- layouts: name -> the same values, elsewhere in memory -----------------------------------------------------------
+# ---- layouts: name -> the same values, elsewhere in memory ---------------------------------------------
 
 
 def _strided(x):
@@ -119,7 +119,7 @@ LAYOUTS = {
     "memmap": _memmap,
 }
 
-# ---- strategies ------------------------------------------------------------------------------------------------------
+# ---- strategies ---------------------------------------------
 
 
 @st.composite
@@ -144,6 +144,6 @@ def arrays(draw, dtypes=FLOATS, names=tuple(VALUES), min_dims=1):
 @st.composite
 def masks(draw, shape):
     """A boolean array that broadcasts to the shape, seldom all true."""
-    sides = [n if draw(st.booleans()) else 1 for n in shape[draw(st.integers(0, len(shape))):]]
+    sides = [n if draw(st.booleans()) else 1 for n in shape[draw(st.integers(0, len(shape))) :]]
     rng, share = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.sampled_from([0.0, 0.5, 0.9]))
     return np.asarray(rng.random(sides) < share)

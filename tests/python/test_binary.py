@@ -46,7 +46,7 @@ def test_signature(name, signature):
     assert str(inspect.Signature(plain)) == signature
 
 
-# ---- every combination of options -----------------------------------------------------------------------------------
+# ---- every combination of options ---------------------------------------------
 
 
 @both
@@ -80,7 +80,9 @@ def test_logits_of_any_values_and_layout(data):
     x, _ = data.draw(arrays(min_dims=0))
     target = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 2, x.shape)
     y = bce_logits(x, target, reduction="none")
-    reference.assert_ulps(y, reference.binary_cross_entropy_with_logits(x, target, reduction="none"), 2, context=repr(x))
+    reference.assert_ulps(
+        y, reference.binary_cross_entropy_with_logits(x, target, reduction="none"), 2, context=repr(x)
+    )
 
 
 @both
@@ -107,7 +109,7 @@ def test_probabilities_are_the_sigmoid_of_logits():
         np.testing.assert_allclose(bce_logits(logits, target, reduction="none"), from_probs, rtol=1e-6)
 
 
-# ---- targets and weights ----------------------------------------------------------------------------------------------
+# ---- targets and weights ---------------------------------------------
 
 
 @both
@@ -150,7 +152,7 @@ def test_mean_divides_by_elements_whatever_their_weights(loss):
     np.testing.assert_allclose(loss(x, 1, weight=weight), rows.sum() / 5, rtol=1e-15)
 
 
-# ---- edges ------------------------------------------------------------------------------------------------------------
+# ---- edges ---------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -159,7 +161,9 @@ def test_infinite_logits_give_the_limit(dtype):
     target = np.array([1, 0, 0.5, 1, 0, 0.5], dtype)
     expected = np.array([0, INF, INF, INF, 0, INF], dtype)
     np.testing.assert_array_equal(bce_logits(logits, target, reduction="none"), expected)
-    np.testing.assert_array_equal(bce_logits(np.tile(logits, 20), np.tile(target, 20), reduction="none"), np.tile(expected, 20))
+    np.testing.assert_array_equal(
+        bce_logits(np.tile(logits, 20), np.tile(target, 20), reduction="none"), np.tile(expected, 20)
+    )
     np.testing.assert_array_equal(bce_logits(logits, target, weight=0, reduction="none"), np.zeros(6))
     without_positives = np.array([0, INF, INF, 0, 0, 0], dtype)
     np.testing.assert_array_equal(bce_logits(logits, target, pos_weight=0, reduction="none"), without_positives)
@@ -214,7 +218,7 @@ def test_zero_dimensions(loss):
     assert isinstance(loss(0.25, True), np.float64)
 
 
-# ---- dtypes -------------------------------------------------------------------------------------------------------------
+# ---- dtypes ---------------------------------------------
 
 
 @both
@@ -257,7 +261,9 @@ def test_dtype_is_the_dtype_of_the_loss(loss):
 
 @both
 def test_array_like(loss):
-    assert loss([0.5, 0.25], (1, False), weight=[1, 2]) == loss(np.array([0.5, 0.25]), np.array([1.0, 0]), weight=np.array([1.0, 2]))
+    assert loss([0.5, 0.25], (1, False), weight=[1, 2]) == loss(
+        np.array([0.5, 0.25]), np.array([1.0, 0]), weight=np.array([1.0, 2])
+    )
 
 
 @both

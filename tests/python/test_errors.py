@@ -30,8 +30,10 @@ class_losses = pytest.mark.parametrize("name, loss", CLASS_LOSSES.items(), ids=l
 binary_losses = pytest.mark.parametrize("name, loss", BINARY_LOSSES.items(), ids=lambda v: getattr(v, "__name__", ""))
 losses = pytest.mark.parametrize(
     "loss",
-    [*(lambda *a, f=f, **k: f(X, LABELS, **k) for f in CLASS_LOSSES.values()),
-     *(lambda *a, f=f, **k: f(X, 1, **k) for f in BINARY_LOSSES.values())],
+    [
+        *(lambda *a, f=f, **k: f(X, LABELS, **k) for f in CLASS_LOSSES.values()),
+        *(lambda *a, f=f, **k: f(X, 1, **k) for f in BINARY_LOSSES.values()),
+    ],
     ids=[f.__name__ for f in (*CLASS_LOSSES.values(), *BINARY_LOSSES.values())],
 )
 
@@ -41,7 +43,7 @@ def fails(error, *fragments):
     return pytest.raises(error, match="".join(f"(?=.*{re.escape(str(f))})" for f in fragments) + "(?s:.*)")
 
 
-# ---- dtypes that are refused ------------------------------------------------------------------------------------------
+# ---- dtypes that are refused ---------------------------------------------
 
 REFUSED = {
     "longdouble": (X.astype(np.longdouble), [str(np.dtype(np.longdouble))]),
@@ -117,7 +119,7 @@ def test_where_takes_bool_alone():
                 transform(X, where=where)
 
 
-# ---- axis ---------------------------------------------------------------------------------------------------------------
+# ---- axis ---------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [2, -3, 100, 2**40])
@@ -149,7 +151,7 @@ def test_logits_without_an_axis(name, loss):
         loss(1.0, 0)
 
 
-# ---- shapes -------------------------------------------------------------------------------------------------------------
+# ---- shapes ---------------------------------------------
 
 
 @class_losses
@@ -207,7 +209,7 @@ def test_rows_without_classes(name, loss):
             loss(np.zeros((3, 0)), np.zeros((3, 0)), reduction=reduction)
 
 
-# ---- labels -------------------------------------------------------------------------------------------------------------
+# ---- labels ---------------------------------------------
 
 
 @class_losses
@@ -233,7 +235,9 @@ def test_bad_labels_without_ignore_index(name, loss):
 @class_losses
 def test_one_bad_label(name, loss):
     for bad in (4, -1, 2**31, -(2**63)):
-        with fails(IndexError, f"target[1] = {bad} is out of range for axis of 4 classes", "valid are 0..3 or ignore_index=2"):
+        with fails(
+            IndexError, f"target[1] = {bad} is out of range for axis of 4 classes", "valid are 0..3 or ignore_index=2"
+        ):
             loss(X, np.array([0, bad, 2]), ignore_index=2)
     with fails(IndexError, "target = 12 is out of range for axis of 4 classes"):
         loss(X[0], 12)
@@ -266,7 +270,7 @@ def test_bad_labels_are_found_in_any_layout(name, loss):
             loss(np.full((6, 4, 5), 0.2), view)
 
 
-# ---- options ------------------------------------------------------------------------------------------------------------
+# ---- options ---------------------------------------------
 
 
 @losses
@@ -344,7 +348,7 @@ def test_options_are_keywords_and_arrays_positional():
             call()
 
 
-# ---- values outside [0, 1] --------------------------------------------------------------------------------------------
+# ---- values outside [0, 1] ---------------------------------------------
 
 
 @binary_losses
@@ -378,7 +382,7 @@ def test_minus_zero_lies_in_the_unit_interval():
     assert categorical_cross_entropy([-0.0, 1.0], 1) == 0
 
 
-# ---- out, and that nothing is written ---------------------------------------------------------------------------------
+# ---- out, and that nothing is written ---------------------------------------------
 
 
 def result_of(transform):

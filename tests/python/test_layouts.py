@@ -47,7 +47,10 @@ def test_losses_of_any_layout(name, dtype, layout):
         x = probabilities(shape, dtype, 1, axis) if name != "nll_loss" else -probabilities(shape, dtype, 2, axis)
         rows = np.delete(shape, axis)
         weight, sample_weight = np.linspace(0.5, 2, shape[axis]), np.random.default_rng(0).random(rows)
-        for target in (np.random.default_rng(1).integers(0, shape[axis], rows), probabilities(shape, np.float32, 3, axis)):
+        for target in (
+            np.random.default_rng(1).integers(0, shape[axis], rows),
+            probabilities(shape, np.float32, 3, axis),
+        ):
             options = {"axis": axis, "reduction": "none"}
             assert bits(loss(lay_out(x), lay_out(target), **options)) == bits(loss(x, target, **options)), (shape, axis)
             everywhere = {"weight": lay_out(weight), "sample_weight": lay_out(sample_weight)}
@@ -83,7 +86,9 @@ def test_strides_of_zero(dtype):
                 function = getattr(softloss, name)
                 assert bits(function(x, axis)) == bits(function(x.copy(), axis))
             rows = np.zeros(np.delete(shape, axis), int)
-            assert bits(softloss.cross_entropy(x, rows, axis=axis)) == bits(softloss.cross_entropy(x.copy(), rows, axis=axis))
+            assert bits(softloss.cross_entropy(x, rows, axis=axis)) == bits(
+                softloss.cross_entropy(x.copy(), rows, axis=axis)
+            )
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])

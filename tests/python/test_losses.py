@@ -53,7 +53,7 @@ def test_signature(name, signature):
     assert str(inspect.Signature(plain)) == signature
 
 
-# ---- every combination of options -----------------------------------------------------------------------------------
+# ---- every combination of options ---------------------------------------------
 
 
 def option_matrix(name, rows, classes):
@@ -153,7 +153,7 @@ def test_one_hot_probabilities_are_the_indices(name):
         np.testing.assert_allclose(soft, hard, rtol=2 * np.finfo(dtype).eps)
 
 
-# ---- targets --------------------------------------------------------------------------------------------------------
+# ---- targets ---------------------------------------------
 
 
 @pytest.mark.parametrize("integer", INTEGERS)
@@ -186,7 +186,12 @@ def test_any_float_dtype_of_target_the_result_follows_the_first_argument(name, s
 @pytest.mark.parametrize("name", LOSSES)
 def test_weights_of_any_dtype_leave_the_dtype_of_the_result(name):
     x, target = scores(name, (6, 4), np.float32), labels(6, 4)
-    for weight in ([1, 2, 3, 4], np.array([1, 2, 3, 4], np.float16), np.arange(1.0, 5.0), np.arange(1, 5, dtype=np.uint8)):
+    for weight in (
+        [1, 2, 3, 4],
+        np.array([1, 2, 3, 4], np.float16),
+        np.arange(1.0, 5.0),
+        np.arange(1, 5, dtype=np.uint8),
+    ):
         y = call(name, x, target, weight=weight, sample_weight=[1, 2, 1, 1, 1, 3], reduction="none")
         expected = oracle(name, x, target, weight=weight, sample_weight=[1, 2, 1, 1, 1, 3], reduction="none")
         assert y.dtype == np.float32
@@ -230,7 +235,7 @@ def test_mean_with_class_indices_divides_by_the_weights_of_the_targets(name):
     np.testing.assert_allclose(mean, rows.sum() / (1 * 1 + 2 * 3 + 5 * 4), rtol=1e-15)
 
 
-# ---- infinities and NaN ---------------------------------------------------------------------------------------------
+# ---- infinities and NaN ---------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -307,7 +312,7 @@ def test_nan_in_a_probability_target():
         np.testing.assert_array_equal(np.isnan(call(name, x, target, reduction="none")), [False, True, False])
 
 
-# ---- nothing to average ---------------------------------------------------------------------------------------------
+# ---- nothing to average ---------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -347,7 +352,7 @@ def test_mean_of_weights_that_sum_to_zero_is_nan():
     assert softloss.cross_entropy(x, [0, 1, 2], sample_weight=np.zeros(3), reduction="sum") == 0
 
 
-# ---- dtypes ---------------------------------------------------------------------------------------------------------
+# ---- dtypes ---------------------------------------------
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -391,7 +396,7 @@ def test_dtype_is_the_dtype_of_the_loss(name):
                 reference.assert_ulps(y, oracle(name, x, target, reduction=reduction), 3)
 
 
-# ---- what comes in ----------------------------------------------------------------------------------------------------
+# ---- what comes in ---------------------------------------------
 
 
 @pytest.mark.parametrize("name", LOSSES)

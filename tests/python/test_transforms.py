@@ -56,7 +56,7 @@ def test_signature(name, signature):
     assert str(inspect.Signature(plain)) == signature
 
 
-# ---- values ---------------------------------------------------------------------------------------------------------
+# ---- values ---------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*ROWWISE, "logsumexp"])
@@ -110,7 +110,7 @@ def test_known_values():
     assert softloss.log_sigmoid(0.0) == -np.log(2)
 
 
-# ---- infinities and NaN -------------------------------------------------------------------------------------------
+# ---- infinities and NaN ---------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -154,7 +154,7 @@ def test_elementwise_limits(dtype):
     assert_same(softloss.log_sigmoid(x), expected)
 
 
-# ---- where, temperature, b, keepdims ------------------------------------------------------------------------------
+# ---- where, temperature, b, keepdims ---------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*ROWWISE, "logsumexp"])
@@ -252,7 +252,7 @@ def test_keepdims():
     assert softloss.logsumexp(x[0, 0], keepdims=True).shape == (1,)
 
 
-# ---- dtypes -------------------------------------------------------------------------------------------------------
+# ---- dtypes ---------------------------------------------
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -299,7 +299,7 @@ def test_dtype_is_the_dtype_of_the_result(name):
     assert_same(call(name, grid, dtype="float32"), call(name, grid, dtype=np.float32))
 
 
-# ---- what comes in, what goes out -----------------------------------------------------------------------------------
+# ---- what comes in, what goes out ---------------------------------------------
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -326,7 +326,9 @@ def test_subclasses_of_ndarray_give_plain_arrays(name):
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_zero_dimensions(name, dtype):
-    expected = {"softmax": 1, "log_softmax": 0, "logsumexp": 3, "sigmoid": 1 / (1 + np.exp(-3)), "log_sigmoid": None}[name]
+    expected = {"softmax": 1, "log_softmax": 0, "logsumexp": 3, "sigmoid": 1 / (1 + np.exp(-3)), "log_sigmoid": None}[
+        name
+    ]
     y = call(name, dtype(3))
     assert isinstance(y, dtype)
     assert_same(call(name, np.array(3, dtype)), y)
@@ -362,7 +364,7 @@ def test_the_input_is_left_alone(name):
         assert x.tobytes() == before
 
 
-# ---- out ------------------------------------------------------------------------------------------------------------
+# ---- out ---------------------------------------------
 
 
 def out_of(name, x):
