@@ -1,7 +1,7 @@
 // NumPy arrays <-> TensorView: dtypes, out=, results. The only place that knows NumPy.
 //
 // Lives here: which arrays are accepted, with the errors that say what to do instead; allocation of results. Must not:
-// shapes and values of arguments (api.cpp), defaults (functional.py).
+// shapes and values of arguments (the C++ core), defaults (functional.py).
 #pragma once
 
 #include <pybind11/numpy.h>

@@ -1,6 +1,6 @@
 // sigmoid, log_sigmoid and the binary cross-entropies, element by element.
 //
-// Lives here: elementwise kernels. Must not: broadcasting, reductions (api.cpp).
+// Lives here: elementwise kernels. Must not: broadcasting, reductions (the callers of the table).
 //
 //   sigmoid(x)  = 1 / (1 + e) or e / (1 + e),  e = exp(-|x|); the division is corrected by its exact remainder
 //   softplus(x) = max(x, 0) + log1p(e), both terms >= 0

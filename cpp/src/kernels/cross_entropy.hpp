@@ -1,6 +1,6 @@
 // Sums over a row weighted by a distribution: what soft targets, label smoothing and probabilities as input need.
 //
-// Lives here: weighted sums and the logarithm of a block. Must not: targets, reductions over rows (api.cpp).
+// Lives here: weighted sums and the logarithm of a block. Must not: targets, reductions over rows (the callers of the table).
 //
 // Every term is >= 0 for weights >= 0, so nothing cancels. Products and sums carry their rounding errors along
 // (Ogita, Rump and Oishi, "Accurate sum and dot product", 2005), in the class order of reduce.hpp.

@@ -1,4 +1,4 @@
-// KernelTable: the contract between api.cpp and the instruction sets.
+// KernelTable: the contract between the public functions and the instruction sets.
 //
 // Lives here: what a kernel is given and what it leaves, in plain C++ types. Must not: SIMD, NumPy, shapes beyond (rows, n).
 #pragma once

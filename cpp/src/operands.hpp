@@ -1,0 +1,334 @@
+// What the public functions share: elements of any dtype, checks of operands, loops over rows and blocks.
+//
+// Lives here: conversion of elements that the kernels do not read (other byte order, integers, masks), checks that name
+// an operand, staging, parallel loops. Must not: SIMD, OpenMP, NumPy, what an operation means.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "parallel.hpp"
+#include "plan.hpp"
+#include "softloss/softloss.hpp"
+
+namespace softloss {
+
+using std::int64_t;
+
+[[noreturn]] inline void fail(const std::string& message) {
+    throw std::invalid_argument(message);
+}
+
+// ---- elements of any dtype ------------------------------------------------------------------------------------------
+
+/// Calls f(U{}) with the C++ type that stores `dtype`.
+template <class F>
+auto visit(DType dtype, F f) {
+    switch (dtype) {
+        case DType::float16: return f(float16{});
+        case DType::bfloat16: return f(bfloat16{});
+        case DType::float32: return f(float{});
+        case DType::float64: return f(double{});
+        case DType::boolean:
+        case DType::uint8: return f(std::uint8_t{});
+        case DType::int8: return f(std::int8_t{});
+        case DType::int16: return f(std::int16_t{});
+        case DType::int32: return f(std::int32_t{});
+        case DType::uint16: return f(std::uint16_t{});
+        case DType::uint32: return f(std::uint32_t{});
+        case DType::uint64: return f(std::uint64_t{});
+        default: return f(std::int64_t{});
+    }
+}
+
+template <class U>
+U read(const char* p, bool swapped) {
+    unsigned char bytes[sizeof(U)];
+    std::memcpy(bytes, p, sizeof(U));
+    if (swapped) std::reverse(bytes, bytes + sizeof(U));
+    U value;
+    std::memcpy(&value, bytes, sizeof(U));
+    return value;
+}
+template <class U>
+void write(char* p, U value, bool swapped) {
+    unsigned char bytes[sizeof(U)];
+    std::memcpy(bytes, &value, sizeof(U));
+    if (swapped) std::reverse(bytes, bytes + sizeof(U));
+    std::memcpy(p, bytes, sizeof(U));
+}
+
+template <class U>
+constexpr bool is_half = std::is_same_v<U, float16> || std::is_same_v<U, bfloat16>;
+constexpr int64_t kBuffer = 256;
+
+/// n elements at p, `stride` bytes apart, converted to T.
+template <class T>
+void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped, T* out) {
+    visit(dtype, [&]<class U>(U) {
+        if constexpr (is_half<U>) {
+            U raw[kBuffer];
+            float wide[kBuffer];
+            for (int64_t done = 0; done < n; done += kBuffer) {
+                const int64_t m = std::min(kBuffer, n - done);
+                for (int64_t i = 0; i < m; ++i) raw[i] = read<U>(p + (done + i) * stride, swapped);
+                active_table().of(dtype).widen(raw, wide, m);
+                std::copy(wide, wide + m, out + done);
+            }
+        } else if (dtype_of<U> == dtype_of<T> && stride == sizeof(T) && !swapped) {
+            std::memcpy(out, p, sizeof(T) * n);
+        } else {
+            for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(read<U>(p + i * stride, swapped));
+        }
+    });
+}
+
+/// The opposite; dtype is a floating one.
+template <class T>
+void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool swapped) {
+    visit(dtype, [&]<class U>(U) {
+        if constexpr (is_half<U>) {
+            U raw[kBuffer];
+            float wide[kBuffer];
+            for (int64_t done = 0; done < n; done += kBuffer) {
+                const int64_t m = std::min(kBuffer, n - done);
+                for (int64_t i = 0; i < m; ++i) wide[i] = static_cast<float>(in[done + i]);
+                active_table().of(dtype).narrow(wide, raw, m);
+                for (int64_t i = 0; i < m; ++i) write(p + (done + i) * stride, raw[i], swapped);
+            }
+        } else {
+            for (int64_t i = 0; i < n; ++i) write(p + i * stride, static_cast<U>(in[i]), swapped);
+        }
+    });
+}
+
+template <class T>
+T element(const TensorView& view, int64_t offset) {
+    T value;
+    gather(static_cast<const char*>(view.data) + offset, 0, 1, view.dtype, view.swapped, &value);
+    return value;
+}
+inline int64_t label_at(const TensorView& target, int64_t offset) {
+    const char* const p = static_cast<const char*>(target.data) + offset;
+    return visit(target.dtype, [&]<class U>(U) -> int64_t {
+        if constexpr (std::is_integral_v<U>) {
+            const U value = read<U>(p, target.swapped);
+            if constexpr (std::is_same_v<U, std::uint64_t>) {
+                return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
+            }
+            return static_cast<int64_t>(value);
+        } else {
+            return 0;
+        }
+    });
+}
+
+// ---- checks -----------------------------------------------------------------------------------------------------------
+
+inline std::vector<int64_t> strides_of(const auto& view) {
+    return {view.strides.begin(), view.strides.end()};
+}
+inline bool same_shape(std::span<const int64_t> a, std::span<const int64_t> b) {
+    return std::ranges::equal(a, b);
+}
+inline std::vector<int64_t> without_axis(std::span<const int64_t> shape, int axis) {
+    std::vector<int64_t> rest(shape.begin(), shape.end());
+    rest.erase(rest.begin() + axis);
+    return rest;
+}
+/// The strides of an array that lacks the axis, as if it had it, with stride 0.
+inline std::vector<int64_t> with_axis(std::vector<int64_t> strides, int axis) {
+    strides.insert(strides.begin() + axis, 0);
+    return strides;
+}
+
+struct Extent {
+    const char *first, *last;
+};
+inline Extent extent_of(const auto& view) {
+    const char* first = static_cast<const char*>(static_cast<const void*>(view.data));
+    const char* last = first + size_of(view.dtype);
+    for (int d = 0; d < view.ndim(); ++d) {
+        const int64_t span = (view.shape[d] - 1) * view.strides[d];
+        (span < 0 ? first : last) += span;
+    }
+    return {first, last};
+}
+/// out may be x itself; any other overlap would read what was already written.
+inline void check_overlap(const TensorView& x, const MutableTensorView& out, const char* name) {
+    const Extent a = extent_of(x), b = extent_of(out);
+    if (a.first >= b.last || b.first >= a.last) return;
+    const bool same = x.data == out.data && x.dtype == out.dtype && x.swapped == out.swapped &&
+                      std::ranges::equal(x.strides, out.strides) && same_shape(x.shape, out.shape);
+    if (!same)
+        fail(std::string("out overlaps ") + name + " in part; it must be " + name +
+             " itself or memory of its own");
+}
+
+inline void check_temperature(double t) {
+    if (!(t > 0 && std::isfinite(t) && std::isfinite(static_cast<float>(1 / t)) &&
+          static_cast<float>(1 / t) > 0)) {
+        fail("temperature must be positive and finite, got " + std::to_string(t));
+    }
+}
+inline void check_where(const TensorView* where) {
+    if (where && where->dtype != DType::boolean) fail("where must be an array of bool");
+}
+
+inline std::string place_of(int64_t index, std::span<const int64_t> shape) {
+    std::string text;
+    for (std::size_t d = shape.size(); d-- > 0;) {
+        const std::string here = std::to_string(index % shape[d]);
+        text = text.empty() ? here : here + ", " + text;
+        index /= shape[d];
+    }
+    return shape.empty() ? "" : "[" + text + "]";
+}
+
+/// Calls f(linear index, byte offset) over an array in C order until it returns false.
+template <class F>
+void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> strides, F f) {
+    const int64_t size = checked_size(shape);
+    std::vector<int64_t> at(shape.size(), 0);
+    int64_t offset = 0;
+    for (int64_t i = 0; i < size; ++i) {
+        if (!f(i, offset)) return;
+        for (std::size_t d = shape.size(); d-- > 0;) {
+            offset += strides[d];
+            if (++at[d] < shape[d]) break;
+            offset -= at[d] * strides[d];
+            at[d] = 0;
+        }
+    }
+}
+
+/// Names the first probability outside [0, 1].
+[[noreturn]] inline void fail_outside(const char* name, const TensorView& view) {
+    std::string place = name;
+    double value = 0;
+    for_each_element(view.shape, view.strides, [&](int64_t i, int64_t offset) {
+        value = element<double>(view, offset);
+        if (!(value < 0 || value > 1)) return true;
+        place += place_of(i, view.shape);
+        return false;
+    });
+    fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
+}
+
+// ---- batches of rows ---------------------------------------------------------------------------------------------------
+
+/// Rows of one task: enough work to be worth a thread's while, whole tiles.
+inline int64_t rows_per_task(const Plan& plan) {
+    const int64_t rows = (65536 + plan.n - 1) / plan.n;
+    return rows < 16 && plan.n >= 4096 ? rows : (rows + 63) / 64 * 64;
+}
+
+/// Calls body(offsets of the first row, rows, scratch) for all rows of the plan.
+template <class Body>
+void for_each_batch(const Plan& plan, int64_t rows_per_task, std::size_t scratch_bytes, Body body) {
+    const int64_t pieces = (plan.rows + rows_per_task - 1) / rows_per_task;
+    parallel_for(plan.batches * pieces, plan.size(), scratch_bytes, [&](int64_t task, void* scratch) {
+        const int64_t first = task % pieces * rows_per_task;
+        Strides at = plan.offset(task / pieces);
+        for (int k = 0; k < kMaxOperands; ++k) at[k] += first * plan.row[k];
+        body(at, std::min(rows_per_task, plan.rows - first), scratch);
+    });
+}
+
+/// Staged rows: converted to T, masked elements -inf, adjacent.
+template <class T>
+struct Staging {
+    const TensorView& x;
+    const TensorView* where;
+    const Plan& plan;
+    int64_t rows;  ///< per stage
+    std::size_t bytes;
+
+    Staging(const TensorView& x_, const TensorView* where_, const Plan& plan_)
+        : x(x_),
+          where(where_),
+          plan(plan_),
+          rows(std::clamp<int64_t>(4096 / plan_.n, 1, 64)),
+          bytes(kScratchBytes + rows * plan_.n * sizeof(T)) {}
+
+    static T* memory(void* scratch) {
+        return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes);
+    }
+
+    /// Reads one row; operand 0 is x, operand 2 where.
+    void read_row(const Strides& at, T* row) const {
+        gather(static_cast<const char*>(x.data) + at[0], plan.axis[0], plan.n, x.dtype, x.swapped, row);
+        fill_masked(at, row, -std::numeric_limits<T>::infinity());
+    }
+    void fill_masked(const Strides& at, T* row, T value) const {
+        if (!where) return;
+        const char* const mask = static_cast<const char*>(where->data) + at[2];
+        for (int64_t i = 0; i < plan.n; ++i) {
+            if (!mask[i * plan.axis[2]]) row[i] = value;
+        }
+    }
+};
+
+inline Strides row_at(Strides at, const Plan& plan, int64_t row) {
+    for (int k = 0; k < kMaxOperands; ++k) at[k] += row * plan.row[k];
+    return at;
+}
+
+/// The log-partition of `rows` rows that start at `at`, by kernel or through staging.
+template <class T>
+void partition(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at,
+               int64_t rows, double temperature, double* maximum, double* rest, void* scratch) {
+    const KernelTable& table = active_table();
+    const bool direct =
+        !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
+    if (direct) {
+        return table.of(x.dtype).partition(
+            {static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, rows, plan.n, temperature,
+            maximum, rest, scratch);
+    }
+    const Staging<T> staging(x, where, plan);
+    T* const memory = Staging<T>::memory(scratch);
+    for (int64_t first = 0; first < rows; first += staging.rows) {
+        const int64_t here = std::min(staging.rows, rows - first);
+        for (int64_t r = 0; r < here; ++r) staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
+        table.of(dtype_of<T>)
+            .partition({reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)}, here,
+                       plan.n, temperature, maximum + first, rest + first, scratch);
+    }
+}
+
+// ---- elementwise --------------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kElements = 4096;  ///< of one block
+
+/// An operand of an elementwise block as adjacent elements of T: in place where possible, else through `buffer`.
+template <class T>
+const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {
+    const char* const p = static_cast<const char*>(view.data) + offset;
+    const bool aligned = reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
+    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && aligned)
+        return reinterpret_cast<const T*>(p);
+    gather(p, stride, n, view.dtype, view.swapped, buffer);
+    return buffer;
+}
+
+/// Calls body(block, offsets, n, scratch) over blocks of at most kElements.
+template <class Body>
+int64_t for_each_block(const Plan& plan, std::size_t scratch_bytes, Body body) {
+    const int64_t pieces = (plan.n + kElements - 1) / kElements, blocks = plan.batches * pieces;
+    parallel_for(blocks, plan.size(), scratch_bytes, [&](int64_t block, void* scratch) {
+        const int64_t first = block % pieces * kElements;
+        Strides at = plan.offset(block / pieces);
+        for (int k = 0; k < kMaxOperands; ++k) at[k] += first * plan.axis[k];
+        body(block, at, std::min(kElements, plan.n - first), scratch);
+    });
+    return blocks;
+}
+
+}  // namespace softloss

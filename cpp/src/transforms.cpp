@@ -1,0 +1,170 @@
+// softmax, log_softmax and logsumexp of arrays: checks, plan, table look-up, parallel loop.
+//
+// Lives here: what the arguments of these functions mean. Must not: SIMD, OpenMP, NumPy.
+
+#include "operands.hpp"
+
+namespace softloss {
+namespace {
+
+template <class T>
+void transform_staged(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
+                      const Plan& plan, RowKernel StorageKernels::* kernel, double masked) {
+    const RowKernel run = active_table().of(dtype_of<T>).*kernel;
+    const Staging<T> staging(x, options.where, plan);
+    const int64_t pitch = plan.n * static_cast<int64_t>(sizeof(T));
+    for_each_batch(plan, rows_per_task(plan), staging.bytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       T* const memory = Staging<T>::memory(scratch);
+                       for (int64_t first = 0; first < rows; first += staging.rows) {
+                           const int64_t here = std::min(staging.rows, rows - first);
+                           for (int64_t r = 0; r < here; ++r) {
+                               staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
+                           }
+                           char* const data = reinterpret_cast<char*>(memory);
+                           run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n,
+                               options.temperature, scratch);
+                           for (int64_t r = 0; r < here; ++r) {
+                               T* const row = memory + r * plan.n;
+                               const Strides to = row_at(at, plan, first + r);
+                               staging.fill_masked(to, row, static_cast<T>(masked));
+                               scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype,
+                                       y.swapped);
+                           }
+                       }
+                   });
+}
+
+void transform(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
+               RowKernel StorageKernels::* kernel, double masked) {
+    if (!same_shape(x.shape, y.shape)) {
+        fail("out has shape " + to_string(y.shape) + ", but x has shape " + to_string(x.shape));
+    }
+    if (!is_floating(y.dtype)) fail("out must be an array of floats");
+    check_temperature(options.temperature);
+    check_where(options.where);
+    // A 0-d array is one row of one element.
+    const int axis = x.ndim() == 0 && (options.axis == 0 || options.axis == -1)
+                         ? 0
+                         : normalize_axis(options.axis, x.ndim());
+    if (checked_size(x.shape) == 0) return;
+    check_overlap(x, y, "x");
+    std::vector<std::vector<int64_t>> operands{strides_of(x), strides_of(y)};
+    if (options.where)
+        operands.push_back(broadcast("where", options.where->shape, options.where->strides, x.shape));
+    const Plan plan = make_plan(x.shape, axis, operands);
+    const bool direct = x.dtype == y.dtype && !x.swapped && !y.swapped && !options.where;
+    if (!direct) {
+        if (y.dtype == DType::float64) return transform_staged<double>(x, y, options, plan, kernel, masked);
+        return transform_staged<float>(x, y, options, plan, kernel, masked);
+    }
+    const RowKernel run = active_table().of(x.dtype).*kernel;
+    for_each_batch(plan, rows_per_task(plan), kScratchBytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
+                           {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n,
+                           options.temperature, scratch);
+                   });
+}
+
+// ---- logsumexp ------------------------------------------------------------------
+
+/// log(sum(b exp(x))) of one staged row.
+double weighted_logsumexp(const double* x, double* b, int64_t n) {
+    double m = -std::numeric_limits<double>::infinity();
+    for (int64_t i = 0; i < n; ++i) {
+        if (b[i] != 0) m = std::max(m, x[i]);
+    }
+    if (std::isinf(m) && m < 0) m = 0;
+    double s = 0;
+    if (std::isfinite(m)) {
+        s = active_table().weighted.exp_sum(x, b, n, m);
+    } else {
+        for (int64_t i = 0; i < n; ++i)
+            s += b[i] != 0 && !(x[i] < m) ? b[i] * x[i] : 0;  // the infinite terms alone
+    }
+    if (!(s >= 0)) return std::numeric_limits<double>::quiet_NaN();
+    if (std::isinf(s)) return s;
+    active_table().weighted.log(&s, &s, 1);
+    return m + s;
+}
+
+template <class T>
+void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
+                  const Plan& plan) {
+    const Staging<T> staging(x, options.where, plan);
+    const std::size_t row_bytes = plan.n * sizeof(double);
+    const std::size_t bytes = staging.bytes + (options.b ? 2 * row_bytes : 0);
+    for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), 1024), bytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       double maximum[1024], rest[1024];
+                       if (!options.b)
+                           partition<T>(x, options.where, plan, at, rows, 1, maximum, rest, scratch);
+                       for (int64_t r = 0; r < rows; ++r) {
+                           const Strides here = row_at(at, plan, r);
+                           double value = maximum[r] + rest[r];
+                           if (options.b) {
+                               double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) +
+                                                                            (staging.bytes + 7) / 8 * 8);
+                               T* const row = Staging<T>::memory(scratch);
+                               staging.read_row(here, row);
+                               std::copy(row, row + plan.n, xs);
+                               gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3],
+                                      plan.n, options.b->dtype, options.b->swapped, xs + plan.n);
+                               value = weighted_logsumexp(xs, xs + plan.n, plan.n);
+                           } else if (value != value) {
+                               // Infinite maximum or NaN: a NaN wins, else the maximum is the result.
+                               T* const row = Staging<T>::memory(scratch);
+                               staging.read_row(here, row);
+                               value = *std::max_element(row, row + plan.n);
+                               for (int64_t i = 0; i < plan.n; ++i) {
+                                   if (row[i] != row[i]) value = std::numeric_limits<double>::quiet_NaN();
+                               }
+                           }
+                           scatter(&value, 1, static_cast<char*>(y.data) + here[1], 0, y.dtype, y.swapped);
+                       }
+                   });
+}
+
+}  // namespace
+
+void softmax(const TensorView& x, const MutableTensorView& y, const TransformOptions& options) {
+    transform(x, y, options, &StorageKernels::softmax, 0);
+}
+
+void log_softmax(const TensorView& x, const MutableTensorView& y, const TransformOptions& options) {
+    transform(x, y, options, &StorageKernels::log_softmax, -std::numeric_limits<double>::infinity());
+}
+
+void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options) {
+    const bool scalar = x.ndim() == 0 && (options.axis == 0 || options.axis == -1);
+    const int axis = scalar ? 0 : normalize_axis(options.axis, x.ndim());
+    const std::vector<int64_t> rest = scalar ? std::vector<int64_t>{} : without_axis(x.shape, axis);
+    if (!same_shape(y.shape, rest)) {
+        fail("out has shape " + to_string(y.shape) + ", but the result has shape " + to_string(rest));
+    }
+    if (!is_floating(y.dtype)) fail("out must be an array of floats");
+    check_where(options.where);
+    if (checked_size(rest) == 0) return;
+    if (!scalar && x.shape[axis] == 0) {
+        const double nothing = -std::numeric_limits<double>::infinity();
+        for_each_element(y.shape, y.strides, [&](int64_t, int64_t offset) {
+            scatter(&nothing, 1, static_cast<char*>(y.data) + offset, 0, y.dtype, y.swapped);
+            return true;
+        });
+        return;
+    }
+    check_overlap(x, y, "x");
+    const std::vector<int64_t> none(x.ndim(), 0);
+    std::vector<std::vector<int64_t>> operands{strides_of(x), scalar ? none : with_axis(strides_of(y), axis)};
+    const auto optional = [&](const char* name, const TensorView* view) {
+        operands.push_back(view ? broadcast(name, view->shape, view->strides, x.shape) : none);
+    };
+    optional("where", options.where);
+    optional("b", options.b);
+    const Plan plan = make_plan(x.shape, axis, operands);
+    if (y.dtype == DType::float64) logsumexp_as<double>(x, y, options, plan);
+    else logsumexp_as<float>(x, y, options, plan);
+}
+
+}  // namespace softloss
