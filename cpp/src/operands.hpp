@@ -114,19 +114,12 @@ T element(const TensorView& view, int64_t offset) {
     gather(static_cast<const char*>(view.data) + offset, 0, 1, view.dtype, view.swapped, &value);
     return value;
 }
-inline int64_t label_at(const TensorView& target, int64_t offset) {
-    const char* const p = static_cast<const char*>(target.data) + offset;
-    return visit(target.dtype, [&]<class U>(U) -> int64_t {
-        if constexpr (std::is_integral_v<U>) {
-            const U value = read<U>(p, target.swapped);
-            if constexpr (std::is_same_v<U, std::uint64_t>) {
-                return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
-            }
-            return static_cast<int64_t>(value);
-        } else {
-            return 0;
-        }
-    });
+/// An integer as a label; one too large for int64 is out of range in any case.
+template <class U>
+int64_t to_label(U value) {
+    if constexpr (std::is_same_v<U, std::uint64_t>)
+        return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
+    else return static_cast<int64_t>(value);
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------------------
@@ -160,15 +153,34 @@ inline Extent extent_of(const auto& view) {
     }
     return {first, last};
 }
-/// out may be x itself; any other overlap would read what was already written.
-inline void check_overlap(const TensorView& x, const MutableTensorView& out, const char* name) {
+inline bool overlaps(const auto& x, const MutableTensorView& out) {
+    if (x.size() == 0 || out.size() == 0) return false;
     const Extent a = extent_of(x), b = extent_of(out);
-    if (a.first >= b.last || b.first >= a.last) return;
+    return a.first < b.last && b.first < a.last;
+}
+/// out may be x itself; any other overlap would read what was already written.
+inline void check_overlap(const TensorView& x, const MutableTensorView& out, const char* name,
+                          const char* out_name = "out") {
     const bool same = x.data == out.data && x.dtype == out.dtype && x.swapped == out.swapped &&
                       std::ranges::equal(x.strides, out.strides) && same_shape(x.shape, out.shape);
-    if (!same)
-        fail(std::string("out overlaps ") + name + " in part; it must be " + name +
+    if (overlaps(x, out) && !same)
+        fail(std::string(out_name) + " overlaps " + name + " in part; it must be " + name +
              " itself or memory of its own");
+}
+/// An output of x's shape, of a floating dtype, that is x itself or memory of its own.
+inline void check_output(const TensorView& x, const MutableTensorView& out, const char* out_name,
+                         const char* name) {
+    if (!same_shape(x.shape, out.shape)) {
+        fail(std::string(out_name) + " has shape " + to_string(out.shape) + ", but " + name + " has shape " +
+             to_string(x.shape));
+    }
+    if (!is_floating(out.dtype)) fail(std::string(out_name) + " must be an array of floats");
+    check_overlap(x, out, name, out_name);
+}
+/// Results larger than this are written past the caches: nobody reads them again from there.
+constexpr int64_t kStreamBytes = int64_t{24} << 20;
+inline bool streams(const MutableTensorView& out) {
+    return out.size() * size_of(out.dtype) > kStreamBytes;
 }
 
 inline void check_temperature(double t) {
@@ -195,17 +207,65 @@ inline std::string place_of(int64_t index, std::span<const int64_t> shape) {
 template <class F>
 void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> strides, F f) {
     const int64_t size = checked_size(shape);
-    std::vector<int64_t> at(shape.size(), 0);
+    const std::size_t outer = shape.empty() ? 0 : shape.size() - 1;
+    const int64_t inner = shape.empty() ? 1 : shape[outer], step = shape.empty() ? 0 : strides[outer];
+    std::vector<int64_t> at(outer, 0);
     int64_t offset = 0;
-    for (int64_t i = 0; i < size; ++i) {
-        if (!f(i, offset)) return;
-        for (std::size_t d = shape.size(); d-- > 0;) {
+    for (int64_t i = 0; i < size; i += inner) {
+        for (int64_t k = 0; k < inner; ++k) {
+            if (!f(i + k, offset + k * step)) return;
+        }
+        for (std::size_t d = outer; d-- > 0;) {
             offset += strides[d];
             if (++at[d] < shape[d]) break;
             offset -= at[d] * strides[d];
             at[d] = 0;
         }
     }
+}
+
+/// target fits x without the axis (class indices) or x (class probabilities).
+inline void check_target_shape(const TensorView& x, const TensorView& target, int axis, const char* name) {
+    const std::vector<int64_t> rows = without_axis(x.shape, axis);
+    const std::vector<int64_t> expected =
+        is_floating(target.dtype) ? std::vector<int64_t>(x.shape.begin(), x.shape.end()) : rows;
+    if (same_shape(target.shape, expected)) return;
+    std::string hint;
+    if (!is_floating(target.dtype) && x.ndim() > 2 && axis != 1 &&
+        same_shape(target.shape, without_axis(x.shape, 1))) {
+        hint = "; the shapes fit axis=1";
+    }
+    fail(std::string("target of ") + (is_floating(target.dtype) ? "class probabilities" : "class indices") +
+         " must have shape " + to_string(expected) + " for " + name + " of shape " + to_string(x.shape) +
+         " and axis " + std::to_string(axis) + ", got " + to_string(target.shape) + hint);
+}
+
+/// Refuses labels that are neither a class nor ignored: names the first and counts them. Returns how many are ignored.
+inline int64_t check_labels(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
+    int64_t bad = 0, first = 0, ignored = 0;
+    std::string value;
+    visit(target.dtype, [&]<class U>(U) {
+        if constexpr (std::is_integral_v<U>) {
+            const char* const data = static_cast<const char*>(target.data);
+            for_each_element(target.shape, target.strides, [&](int64_t i, int64_t offset) {
+                const U raw = read<U>(data + offset, target.swapped);
+                const int64_t label = to_label(raw);
+                const bool skipped = ignore && label == *ignore;
+                ignored += skipped;
+                if (!skipped && (label < 0 || label >= classes) && bad++ == 0) {
+                    first = i;
+                    value = std::to_string(+raw);
+                }
+                return true;
+            });
+        }
+    });
+    if (bad == 0) return ignored;
+    throw std::out_of_range("target" + place_of(first, target.shape) + " = " + value +
+                            " is out of range for axis of " + std::to_string(classes) + " classes (" +
+                            std::to_string(bad) + " bad label" + (bad == 1 ? "" : "s") +
+                            " in all); valid are 0.." + std::to_string(classes - 1) +
+                            (ignore ? " or ignore_index=" + std::to_string(*ignore) : ""));
 }
 
 /// Names the first probability outside [0, 1].
@@ -219,6 +279,17 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
         return false;
     });
     fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
+}
+
+/// Refuses elements outside [0, 1] before anything is written.
+inline void check_unit(const char* name, const TensorView& view) {
+    bool bad = false;
+    for_each_element(view.shape, view.strides, [&](int64_t, int64_t offset) {
+        const double value = element<double>(view, offset);
+        bad = value < 0 || value > 1;
+        return !bad;
+    });
+    if (bad) fail_outside(name, view);
 }
 
 // ---- batches of rows ---------------------------------------------------------------------------------------------------
@@ -280,26 +351,25 @@ inline Strides row_at(Strides at, const Plan& plan, int64_t row) {
     return at;
 }
 
-/// The log-partition of `rows` rows that start at `at`, by kernel or through staging.
-template <class T>
-void partition(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at,
-               int64_t rows, double temperature, double* maximum, double* rest, void* scratch) {
-    const KernelTable& table = active_table();
-    const bool direct =
+/// A batch of rows of x as the kernels read them: in place where they can, else staged `staging.rows` at a time. Calls
+/// run(table of the storage, rows, first, count).
+template <class T, class Run>
+void for_each_readable(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at,
+                       int64_t rows, void* scratch, Run run) {
+    const bool native =
         !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
-    if (direct) {
-        return table.of(x.dtype).partition(
-            {static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, rows, plan.n, temperature,
-            maximum, rest, scratch);
+    if (native && (plan.axis[0] == size_of(x.dtype) || plan.n <= kMaxTile)) {
+        run(active_table().of(x.dtype),
+            RowsIn{static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, int64_t{0}, rows);
+        return;
     }
     const Staging<T> staging(x, where, plan);
     T* const memory = Staging<T>::memory(scratch);
+    const RowsIn staged{reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)};
     for (int64_t first = 0; first < rows; first += staging.rows) {
         const int64_t here = std::min(staging.rows, rows - first);
         for (int64_t r = 0; r < here; ++r) staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
-        table.of(dtype_of<T>)
-            .partition({reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)}, here,
-                       plan.n, temperature, maximum + first, rest + first, scratch);
+        run(active_table().of(dtype_of<T>), staged, first, here);
     }
 }
 
@@ -307,12 +377,15 @@ void partition(const TensorView& x, const TensorView* where, const Plan& plan, c
 
 constexpr int64_t kElements = 4096;  ///< of one block
 
+template <class T>
+bool is_aligned(const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
+}
 /// An operand of an elementwise block as adjacent elements of T: in place where possible, else through `buffer`.
 template <class T>
 const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {
     const char* const p = static_cast<const char*>(view.data) + offset;
-    const bool aligned = reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
-    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && aligned)
+    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && is_aligned<T>(p))
         return reinterpret_cast<const T*>(p);
     gather(p, stride, n, view.dtype, view.swapped, buffer);
     return buffer;

@@ -11,7 +11,7 @@
 
 namespace softloss {
 
-constexpr int kMaxOperands = 5;
+constexpr int kMaxOperands = 6;
 using Strides = std::array<std::int64_t, kMaxOperands>;  ///< bytes, one per operand
 
 /// One loop over `extent` steps.

@@ -23,7 +23,7 @@ void transform_staged(const TensorView& x, const MutableTensorView& y, const Tra
                            }
                            char* const data = reinterpret_cast<char*>(memory);
                            run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n,
-                               options.temperature, scratch);
+                               {options.temperature, false, scratch});
                            for (int64_t r = 0; r < here; ++r) {
                                T* const row = memory + r * plan.n;
                                const Strides to = row_at(at, plan, first + r);
@@ -37,33 +37,32 @@ void transform_staged(const TensorView& x, const MutableTensorView& y, const Tra
 
 void transform(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
                RowKernel StorageKernels::* kernel, double masked) {
-    if (!same_shape(x.shape, y.shape)) {
-        fail("out has shape " + to_string(y.shape) + ", but x has shape " + to_string(x.shape));
-    }
-    if (!is_floating(y.dtype)) fail("out must be an array of floats");
     check_temperature(options.temperature);
     check_where(options.where);
     // A 0-d array is one row of one element.
     const int axis = x.ndim() == 0 && (options.axis == 0 || options.axis == -1)
                          ? 0
                          : normalize_axis(options.axis, x.ndim());
+    check_output(x, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
-    check_overlap(x, y, "x");
     std::vector<std::vector<int64_t>> operands{strides_of(x), strides_of(y)};
     if (options.where)
         operands.push_back(broadcast("where", options.where->shape, options.where->strides, x.shape));
     const Plan plan = make_plan(x.shape, axis, operands);
-    const bool direct = x.dtype == y.dtype && !x.swapped && !y.swapped && !options.where;
+    const bool adjacent = plan.axis[0] == size_of(x.dtype) && plan.axis[1] == size_of(x.dtype);
+    const bool direct =
+        x.dtype == y.dtype && !x.swapped && !y.swapped && !options.where && (adjacent || plan.n <= kMaxTile);
     if (!direct) {
         if (y.dtype == DType::float64) return transform_staged<double>(x, y, options, plan, kernel, masked);
         return transform_staged<float>(x, y, options, plan, kernel, masked);
     }
     const RowKernel run = active_table().of(x.dtype).*kernel;
+    const bool stream = streams(y);
     for_each_batch(plan, rows_per_task(plan), kScratchBytes,
                    [&](const Strides& at, int64_t rows, void* scratch) {
                        run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
                            {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n,
-                           options.temperature, scratch);
+                           {options.temperature, stream, scratch});
                    });
 }
 
@@ -89,41 +88,95 @@ double weighted_logsumexp(const double* x, double* b, int64_t n) {
     return m + s;
 }
 
+constexpr int64_t kRows = 1024;  ///< of a task at the most: its results wait on the stack
+
+/// logsumexp of a row that has no finite maximum or a NaN: a NaN wins, else the maximum is the result.
+template <class T>
+double infinite_logsumexp(const T* row, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+        if (row[i] != row[i]) return std::numeric_limits<double>::quiet_NaN();
+    }
+    return *std::max_element(row, row + n);
+}
+
 template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
     const Staging<T> staging(x, options.where, plan);
-    const std::size_t row_bytes = plan.n * sizeof(double);
-    const std::size_t bytes = staging.bytes + (options.b ? 2 * row_bytes : 0);
-    for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), 1024), bytes,
+    const std::size_t weights = (staging.bytes + 63) / 64 * 64;
+    const std::size_t bytes = options.b ? weights + 2 * plan.n * sizeof(double) : staging.bytes;
+    for_each_batch(
+        plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            T maximum[kRows], rest[kRows];
+            double value[kRows];
+            T* const row = Staging<T>::memory(scratch);
+            if (!options.b) {
+                for_each_readable<T>(
+                    x, options.where, plan, at, rows, scratch,
+                    [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
+                        kernels.partition(in, count, plan.n, maximum + first, rest + first,
+                                          {1, false, scratch});
+                    });
+            }
+            for (int64_t r = 0; r < rows; ++r) {
+                const Strides here = row_at(at, plan, r);
+                if (options.b) {
+                    double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) + weights);
+                    staging.read_row(here, row);
+                    std::copy(row, row + plan.n, xs);
+                    gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3], plan.n,
+                           options.b->dtype, options.b->swapped, xs + plan.n);
+                    value[r] = weighted_logsumexp(xs, xs + plan.n, plan.n);
+                } else if (rest[r] != rest[r]) {
+                    staging.read_row(here, row);
+                    value[r] = infinite_logsumexp(row, plan.n);
+                } else {
+                    value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
+                }
+            }
+            scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype, y.swapped);
+        });
+}
+
+/// dx from y and dy, row by row, in T.
+template <class T>
+void backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, const Plan& plan,
+              BackwardKernel<T> ComputeKernels<T>::* kernel) {
+    const BackwardKernel<T> run = active_table().compute<T>().*kernel;
+    const int64_t n = plan.n;
+    for_each_batch(plan, rows_per_task(plan), 2 * n * sizeof(T),
                    [&](const Strides& at, int64_t rows, void* scratch) {
-                       double maximum[1024], rest[1024];
-                       if (!options.b)
-                           partition<T>(x, options.where, plan, at, rows, 1, maximum, rest, scratch);
+                       T* const buffer = static_cast<T*>(scratch);
                        for (int64_t r = 0; r < rows; ++r) {
                            const Strides here = row_at(at, plan, r);
-                           double value = maximum[r] + rest[r];
-                           if (options.b) {
-                               double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) +
-                                                                            (staging.bytes + 7) / 8 * 8);
-                               T* const row = Staging<T>::memory(scratch);
-                               staging.read_row(here, row);
-                               std::copy(row, row + plan.n, xs);
-                               gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3],
-                                      plan.n, options.b->dtype, options.b->swapped, xs + plan.n);
-                               value = weighted_logsumexp(xs, xs + plan.n, plan.n);
-                           } else if (value != value) {
-                               // Infinite maximum or NaN: a NaN wins, else the maximum is the result.
-                               T* const row = Staging<T>::memory(scratch);
-                               staging.read_row(here, row);
-                               value = *std::max_element(row, row + plan.n);
-                               for (int64_t i = 0; i < plan.n; ++i) {
-                                   if (row[i] != row[i]) value = std::numeric_limits<double>::quiet_NaN();
-                               }
+                           const T* const a = block_of(y, here[0], plan.axis[0], n, buffer);
+                           const T* const b = block_of(dy, here[1], plan.axis[1], n, buffer + n);
+                           char* const to = static_cast<char*>(dx.data) + here[2];
+                           if (dx.dtype == dtype_of<T> && !dx.swapped && plan.axis[2] == sizeof(T) &&
+                               is_aligned<T>(to)) {
+                               run(a, b, reinterpret_cast<T*>(to), n);
+                           } else {
+                               run(a, b, buffer + n, n);
+                               scatter(buffer + n, n, to, plan.axis[2], dx.dtype, dx.swapped);
                            }
-                           scatter(&value, 1, static_cast<char*>(y.data) + here[1], 0, y.dtype, y.swapped);
                        }
                    });
+}
+
+void backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, int axis_,
+              const char* name, BackwardKernel<float> ComputeKernels<float>::* f32,
+              BackwardKernel<double> ComputeKernels<double>::* f64) {
+    if (!same_shape(y.shape, dy.shape))
+        fail("dy has shape " + to_string(dy.shape) + ", but " + name + " has shape " + to_string(y.shape));
+    const int axis = y.ndim() == 0 && (axis_ == 0 || axis_ == -1) ? 0 : normalize_axis(axis_, y.ndim());
+    check_output(dy, dx, "out", "dy");
+    check_overlap(y, dx, name);
+    if (checked_size(y.shape) == 0) return;
+    const std::vector<int64_t> operands[] = {strides_of(y), strides_of(dy), strides_of(dx)};
+    const Plan plan = make_plan(y.shape, axis, operands);
+    if (dx.dtype == DType::float64) backward<double>(y, dy, dx, plan, f64);
+    else backward<float>(y, dy, dx, plan, f32);
 }
 
 }  // namespace
@@ -165,6 +218,15 @@ void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpO
     const Plan plan = make_plan(x.shape, axis, operands);
     if (y.dtype == DType::float64) logsumexp_as<double>(x, y, options, plan);
     else logsumexp_as<float>(x, y, options, plan);
+}
+
+void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, int axis) {
+    backward(y, dy, dx, axis, "y", &ComputeKernels<float>::softmax_backward,
+             &ComputeKernels<double>::softmax_backward);
+}
+void log_softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, int axis) {
+    backward(y, dy, dx, axis, "logy", &ComputeKernels<float>::log_softmax_backward,
+             &ComputeKernels<double>::log_softmax_backward);
 }
 
 }  // namespace softloss

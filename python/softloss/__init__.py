@@ -26,38 +26,70 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from softloss import _core, special
 from softloss._core import __version__
 from softloss.functional import (
+    GradHess,
+    LossGrad,
+    TokenScores,
+    TopK,
     binary_cross_entropy,
+    binary_cross_entropy_and_grad,
     binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_and_grad,
+    binary_cross_entropy_with_logits_grad_hess,
     categorical_cross_entropy,
+    categorical_cross_entropy_and_grad,
     cross_entropy,
+    cross_entropy_and_grad,
+    cross_entropy_grad_hess,
     log_sigmoid,
     log_softmax,
+    log_softmax_backward,
     logsumexp,
     nll_loss,
+    nll_loss_and_grad,
     sigmoid,
     softmax,
+    softmax_backward,
+    softmax_topk,
+    token_logprobs,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 __all__ = [
+    "GradHess",
+    "LossGrad",
+    "TokenScores",
+    "TopK",
     "__version__",
     "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
+    "binary_cross_entropy_with_logits_grad_hess",
     "categorical_cross_entropy",
+    "categorical_cross_entropy_and_grad",
     "cross_entropy",
+    "cross_entropy_and_grad",
+    "cross_entropy_grad_hess",
+    "empty_cache",
     "get_num_threads",
     "log_sigmoid",
     "log_softmax",
+    "log_softmax_backward",
     "logsumexp",
     "nll_loss",
+    "nll_loss_and_grad",
+    "set_cache_limit",
     "set_num_threads",
     "show_config",
     "sigmoid",
     "softmax",
+    "softmax_backward",
+    "softmax_topk",
     "special",
     "threads",
+    "token_logprobs",
 ]
 
 
@@ -111,6 +143,37 @@ def threads(n: int) -> Generator[None, None, None]:
         yield
     finally:
         _core.set_num_threads(before)
+
+
+def set_cache_limit(nbytes: int) -> None:
+    """Keep at most `nbytes` of memory of former large results for new ones.
+
+    Memory that is touched for the first time costs more than most of what is computed here, so the memory of
+    results of 1 MiB and more is kept when they die and used again. The limit at the start is SOFTLOSS_CACHE_BYTES
+    of the environment, or else a sixteenth of the machine's memory, at most 1 GiB.
+
+    Parameters
+    ----------
+    nbytes : int
+        At least 0, else ValueError; 0 turns it off.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.set_cache_limit(256 << 20)
+    """
+    _core.set_cache_limit(nbytes)
+
+
+def empty_cache() -> None:
+    """Give the memory kept for new results back to the system.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.empty_cache()
+    """
+    _core.empty_cache()
 
 
 @overload

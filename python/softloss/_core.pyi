@@ -54,6 +54,21 @@ def cross_entropy(
     dtype: DTypeLike | None,
     /,
 ) -> NDArray[Any] | np.floating[Any]: ...
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    temperature: float,
+    reduction: str,
+    empty: float,
+    dtype: DTypeLike | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def categorical_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
@@ -61,11 +76,28 @@ def categorical_cross_entropy(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
+    label_smoothing: float,
+    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     /,
 ) -> NDArray[Any] | np.floating[Any]: ...
+def categorical_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    temperature: float,
+    reduction: str,
+    empty: float,
+    dtype: DTypeLike | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def nll_loss(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -73,20 +105,62 @@ def nll_loss(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
+    label_smoothing: float,
+    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     /,
 ) -> NDArray[Any] | np.floating[Any]: ...
+def nll_loss_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    temperature: float,
+    reduction: str,
+    empty: float,
+    dtype: DTypeLike | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def cross_entropy_grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    hess_scale: float,
+    hess_min: float,
+    grad_out: NDArray[Any] | None,
+    hess_out: NDArray[Any] | None,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def binary_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     /,
 ) -> NDArray[Any] | np.floating[Any]: ...
+def binary_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    empty: float,
+    dtype: DTypeLike | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -97,8 +171,39 @@ def binary_cross_entropy_with_logits(
     dtype: DTypeLike | None,
     /,
 ) -> NDArray[Any] | np.floating[Any]: ...
+def binary_cross_entropy_with_logits_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    empty: float,
+    dtype: DTypeLike | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def binary_cross_entropy_with_logits_grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    hess_scale: float,
+    hess_min: float,
+    grad_out: NDArray[Any] | None,
+    hess_out: NDArray[Any] | None,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def softmax_backward(y: ArrayLike, dy: ArrayLike, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def log_softmax_backward(logy: ArrayLike, dy: ArrayLike, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def softmax_topk(x: ArrayLike, k: int, axis: int, temperature: float, /) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+def token_logprobs(
+    logits: ArrayLike, target: ArrayLike, axis: int, top_k: int, temperature: float, ignore_index: int | None, /
+) -> tuple[Any, Any, Any, Any, NDArray[Any], NDArray[np.int64]]: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
+def set_cache_limit(nbytes: int, /) -> None: ...
+def empty_cache() -> None: ...
+def cached_bytes() -> int: ...
 def config() -> dict[str, Any]: ...
 
 # Switches for the tests.

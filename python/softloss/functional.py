@@ -31,7 +31,7 @@ ULP is the unit in the last place of the result, against exact arithmetic.
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from softloss import _core
 
@@ -40,17 +40,64 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "GradHess",
+    "LossGrad",
+    "TokenScores",
+    "TopK",
     "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
+    "binary_cross_entropy_with_logits_grad_hess",
     "categorical_cross_entropy",
+    "categorical_cross_entropy_and_grad",
     "cross_entropy",
+    "cross_entropy_and_grad",
+    "cross_entropy_grad_hess",
     "log_sigmoid",
     "log_softmax",
+    "log_softmax_backward",
     "logsumexp",
     "nll_loss",
+    "nll_loss_and_grad",
     "sigmoid",
     "softmax",
+    "softmax_backward",
+    "softmax_topk",
+    "token_logprobs",
 ]
+
+
+class LossGrad(NamedTuple):
+    """A loss and its gradient with respect to the first argument."""
+
+    loss: Any
+    grad: NDArray[Any]
+
+
+class GradHess(NamedTuple):
+    """Gradient and diagonal of the Hessian of each row's loss."""
+
+    grad: NDArray[Any]
+    hess: NDArray[Any]
+
+
+class TopK(NamedTuple):
+    """The largest probabilities of each row, largest first, and their classes."""
+
+    prob: NDArray[Any]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.index
+
+
+class TokenScores(NamedTuple):
+    """What `token_logprobs` tells of each row."""
+
+    logprob: Any
+    argmax: Any
+    rank: Any
+    entropy: Any
+    top_logprob: NDArray[Any]
+    top_index: NDArray[np.int64]
 
 
 def softmax(
@@ -347,6 +394,99 @@ def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTyp
     return _core.log_sigmoid(x, out, dtype)
 
 
+def softmax_backward(
+    y: ArrayLike, dy: ArrayLike, /, axis: int = -1, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Gradient of `softmax`: from the gradient of what follows it, that of its input.
+
+    Parameters
+    ----------
+    y : array_like
+        The result of ``softmax(x, axis)``.
+    dy : array_like
+        Gradient with respect to `y`, of its shape.
+    axis : int, default -1
+        Axis of the classes.
+    out : ndarray, optional
+        Receives the result; may be `dy`.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `y`, float64 for integers.
+
+    Raises
+    ------
+    TypeError
+        A dtype is refused.
+    ValueError
+        Shapes differ, `axis` is out of range, or `out` overlaps an argument in part.
+
+    Notes
+    -----
+    ``dx = y * (dy - sum(y * dy))`` [1]_, the sum in double precision. Error: a few ULP of ``y * max(abs(dy))``.
+
+    References
+    ----------
+    .. [1] J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs,
+       Neurocomputing (1990).
+
+    Examples
+    --------
+    >>> import softloss
+    >>> y = softloss.softmax([0.0, 0.0])
+    >>> softloss.softmax_backward(y, [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _core.softmax_backward(y, dy, axis, out)
+
+
+def log_softmax_backward(
+    logy: ArrayLike, dy: ArrayLike, /, axis: int = -1, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Gradient of `log_softmax`: from the gradient of what follows it, that of its input.
+
+    Parameters
+    ----------
+    logy : array_like
+        The result of ``log_softmax(x, axis)``.
+    dy : array_like
+        Gradient with respect to `logy`, of its shape.
+    axis : int, default -1
+        Axis of the classes.
+    out : ndarray, optional
+        Receives the result; may be `dy`.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `logy`, float64 for integers.
+
+    Raises
+    ------
+    TypeError
+        A dtype is refused.
+    ValueError
+        Shapes differ, `axis` is out of range, or `out` overlaps an argument in part.
+
+    Notes
+    -----
+    ``dx = dy - exp(logy) * sum(dy)`` [1]_, the sum in double precision. Error: a few ULP of the larger term.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.109.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> logy = softloss.log_softmax([0.0, 0.0])
+    >>> softloss.log_softmax_backward(logy, [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    return _core.log_softmax_backward(logy, dy, axis, out)
+
+
 @overload
 def cross_entropy(
     logits: ArrayLike,
@@ -484,6 +624,148 @@ def cross_entropy(
     )
 
 
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    empty: float = nan,
+    dtype: DTypeLike | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> LossGrad:
+    """`cross_entropy` and its gradient, in one pass over `logits`.
+
+    Parameters
+    ----------
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, temperature, reduction, empty, dtype
+        As in `cross_entropy`.
+    grad_out : ndarray, optional
+        Receives the gradient; may be `logits` itself.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as `cross_entropy` returns it. ``grad``, shape of `logits`: the derivative of the
+        reduced loss, for "none" that of the sum of the losses; 0 where a row is ignored or there is nothing to
+        average. Its dtype is `dtype`, by default that of `logits`, float64 for integers and bool.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As in `cross_entropy`, and where `grad_out` has another shape or
+        dtype, is read-only, or overlaps an argument.
+
+    Notes
+    -----
+    For one row ``grad = f * (softmax(logits / T) - q) / T`` [1]_ with the target q and the row's share f of the
+    reduced loss. Against class indices: at most 3 ULP of each element in float32 and float64, the label's
+    included, however small the loss. Against class probabilities, and with label smoothing, the difference may
+    cancel: at most 3 ULP of the larger of its terms.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> loss, grad = softloss.cross_entropy_and_grad([[2.0, 1.0, 0.1]], [0])
+    >>> grad.round(4)
+    array([[-0.341 ,  0.2424,  0.0986]])
+    """
+    return LossGrad(
+        *_core.cross_entropy_and_grad(
+            logits,
+            target,
+            axis,
+            weight,
+            sample_weight,
+            ignore_index,
+            label_smoothing,
+            temperature,
+            reduction,
+            empty,
+            dtype,
+            grad_out,
+        )
+    )
+
+
+def cross_entropy_grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = -100,
+    hess_scale: float = 1.0,
+    hess_min: float = 0.0,
+    grad_out: NDArray[Any] | None = None,
+    hess_out: NDArray[Any] | None = None,
+) -> GradHess:
+    """Gradient and diagonal Hessian of each row's cross-entropy: what gradient boosting asks of an objective.
+
+    Parameters
+    ----------
+    logits, axis, weight, sample_weight, ignore_index
+        As in `cross_entropy`.
+    target : array_like
+        Class indices, of any integer dtype and the shape of `logits` without `axis`.
+    hess_scale : float, default 1.0
+        Factor of the Hessian. XGBoost's own objective has 2.
+    hess_min : float, default 0.0
+        Least value of the Hessian. XGBoost's own objective has 1e-16.
+    grad_out, hess_out : ndarray, optional
+        Receive the results; `grad_out` may be `logits` itself.
+
+    Returns
+    -------
+    GradHess
+        ``grad`` and ``hess``, both of the shape and dtype of `logits`, float64 for integers and bool. An ignored
+        row has the gradient 0 and the Hessian `hess_min`.
+
+    Raises
+    ------
+    IndexError
+        A class index is neither within 0..C-1 nor `ignore_index`.
+    TypeError
+        A dtype is refused; `target` holds no integers.
+    ValueError
+        Shapes do not fit, `axis` is out of range, or an output overlaps an argument.
+
+    Notes
+    -----
+    With p = softmax(logits) and w = weight * sample_weight of the row: ``grad = w * (p - one_hot)`` and
+    ``hess = max(hess_scale * w * p * (1 - p), hess_min)`` [1]_, where 1 - p of a probability near 1 is the sum
+    of the others. Error: at most 3 ULP (gradient) and 4 ULP (Hessian) of each element.
+
+    References
+    ----------
+    .. [1] T. Chen, C. Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> grad, hess = softloss.cross_entropy_grad_hess([[2.0, 1.0, 0.1]], [0])
+    >>> hess.round(4)
+    array([[0.2247, 0.1837, 0.0888]])
+    """
+    return GradHess(
+        *_core.cross_entropy_grad_hess(
+            logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out
+        )
+    )
+
+
 @overload
 def categorical_cross_entropy(
     probs: ArrayLike,
@@ -591,7 +873,76 @@ def categorical_cross_entropy(
     2.3026
     """
     return _core.categorical_cross_entropy(
-        probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype
+        probs, target, axis, weight, sample_weight, ignore_index, 0.0, 1.0, reduction, empty, dtype
+    )
+
+
+def categorical_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = -100,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    empty: float = nan,
+    dtype: DTypeLike | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> LossGrad:
+    """`categorical_cross_entropy` and its gradient, in one pass over `probs`.
+
+    Parameters
+    ----------
+    probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype
+        As in `categorical_cross_entropy`.
+    grad_out : ndarray, optional
+        Receives the gradient; may be `probs` itself.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as `categorical_cross_entropy` returns it. ``grad``, shape of `probs`: the derivative of the
+        reduced loss, for "none" that of the sum of the losses; 0 where a row is ignored or there is nothing to
+        average. Its dtype is `dtype`, by default that of `probs`, float64 for integers and bool.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As in `categorical_cross_entropy`, and where `grad_out` has another shape or
+        dtype, is read-only, or overlaps an argument.
+
+    Notes
+    -----
+    For one row ``grad = -f * q / probs`` [1]_ with the target q and the row's share f of the reduced loss; 0
+    where q is 0.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.categorical_cross_entropy_and_grad([[0.5, 0.25, 0.25]], [0]).grad
+    array([[-2.,  0.,  0.]])
+    """
+    return LossGrad(
+        *_core.categorical_cross_entropy_and_grad(
+            probs,
+            target,
+            axis,
+            weight,
+            sample_weight,
+            ignore_index,
+            0.0,
+            1.0,
+            reduction,
+            empty,
+            dtype,
+            grad_out,
+        )
     )
 
 
@@ -696,7 +1047,78 @@ def nll_loss(
     >>> softloss.nll_loss(log_probs, [0, 0], reduction="none").round(4)
     array([0.417 , 1.8406])
     """
-    return _core.nll_loss(log_probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype)
+    return _core.nll_loss(
+        log_probs, target, axis, weight, sample_weight, ignore_index, 0.0, 1.0, reduction, empty, dtype
+    )
+
+
+def nll_loss_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = -100,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    empty: float = nan,
+    dtype: DTypeLike | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> LossGrad:
+    """`nll_loss` and its gradient, in one pass over `log_probs`.
+
+    Parameters
+    ----------
+    log_probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype
+        As in `nll_loss`.
+    grad_out : ndarray, optional
+        Receives the gradient; may be `log_probs` itself.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as `nll_loss` returns it. ``grad``, shape of `log_probs`: the derivative of the
+        reduced loss, for "none" that of the sum of the losses; 0 where a row is ignored or there is nothing to
+        average. Its dtype is `dtype`, by default that of `log_probs`, float64 for integers and bool.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As in `nll_loss`, and where `grad_out` has another shape or
+        dtype, is read-only, or overlaps an argument.
+
+    Notes
+    -----
+    For one row ``grad = -f * q`` [1]_ with the target q and the row's share f of the reduced loss.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.nll_loss_and_grad([[-0.5, -1.0], [-2.0, -0.1]], [0, 1]).grad
+    array([[-0.5,  0. ],
+           [ 0. , -0.5]])
+    """
+    return LossGrad(
+        *_core.nll_loss_and_grad(
+            log_probs,
+            target,
+            axis,
+            weight,
+            sample_weight,
+            ignore_index,
+            0.0,
+            1.0,
+            reduction,
+            empty,
+            dtype,
+            grad_out,
+        )
+    )
 
 
 @overload
@@ -780,7 +1202,60 @@ def binary_cross_entropy(
     >>> softloss.binary_cross_entropy([0.9, 0.2], [1, 0], reduction="none").round(4)
     array([0.1054, 0.2231])
     """
-    return _core.binary_cross_entropy(probs, target, weight, reduction, empty, dtype)
+    return _core.binary_cross_entropy(probs, target, weight, None, reduction, empty, dtype)
+
+
+def binary_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    empty: float = nan,
+    dtype: DTypeLike | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> LossGrad:
+    """`binary_cross_entropy` and its gradient, in one pass over `probs`.
+
+    Parameters
+    ----------
+    probs, target, weight, reduction, empty, dtype
+        As in `binary_cross_entropy`.
+    grad_out : ndarray, optional
+        Receives the gradient; may be `probs` itself.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as `binary_cross_entropy` returns it. ``grad``, shape of `probs`: the
+        derivative of the reduced loss, for "none" that of the sum of the losses. Its dtype is `dtype`, by
+        default that of `probs`, float64 for integers and bool.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy`, and where `grad_out` has another shape or
+        dtype, is read-only, or overlaps an argument.
+
+    Notes
+    -----
+    ``grad = f * w * (p - t) / (p * (1 - p))`` [1]_ with the element's share f of the reduced loss; the
+    denominator is at least 1e-12, as in PyTorch.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.binary_cross_entropy_and_grad([0.5, 0.25], [1, 0], reduction="sum").grad.round(4)
+    array([-2.    ,  1.3333])
+    """
+    return LossGrad(
+        *_core.binary_cross_entropy_and_grad(probs, target, weight, None, reduction, empty, dtype, grad_out)
+    )
 
 
 @overload
@@ -870,3 +1345,231 @@ def binary_cross_entropy_with_logits(
     array([  0.6931, 100.    ])
     """
     return _core.binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction, empty, dtype)
+
+
+def binary_cross_entropy_with_logits_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    empty: float = nan,
+    dtype: DTypeLike | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> LossGrad:
+    """`binary_cross_entropy_with_logits` and its gradient, in one pass over `logits`.
+
+    Parameters
+    ----------
+    logits, target, weight, pos_weight, reduction, empty, dtype
+        As in `binary_cross_entropy_with_logits`.
+    grad_out : ndarray, optional
+        Receives the gradient; may be `logits` itself.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as `binary_cross_entropy_with_logits` returns it. ``grad``, shape of `logits`: the
+        derivative of the reduced loss, for "none" that of the sum of the losses. Its dtype is `dtype`, by
+        default that of `logits`, float64 for integers and bool.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy_with_logits`, and where `grad_out` has another shape or
+        dtype, is read-only, or overlaps an argument.
+
+    Notes
+    -----
+    ``grad = f * w * ((1 - t) * sigmoid(x) - v * t * sigmoid(-x))`` [1]_ with the pos_weight v and the element's
+    share f of the reduced loss. Error: at most 3 ULP of each element for targets 0 and 1, of the larger term for
+    targets between.
+
+    References
+    ----------
+    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.binary_cross_entropy_with_logits_and_grad([0.0, 0.0], [1, 0], reduction="sum").grad
+    array([-0.5,  0.5])
+    """
+    return LossGrad(
+        *_core.binary_cross_entropy_with_logits_and_grad(
+            logits, target, weight, pos_weight, reduction, empty, dtype, grad_out
+        )
+    )
+
+
+def binary_cross_entropy_with_logits_grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    hess_scale: float = 1.0,
+    hess_min: float = 0.0,
+    grad_out: NDArray[Any] | None = None,
+    hess_out: NDArray[Any] | None = None,
+) -> GradHess:
+    """Gradient and second derivative of each element's loss: what gradient boosting asks of an objective.
+
+    Parameters
+    ----------
+    logits, target, weight, pos_weight
+        As in `binary_cross_entropy_with_logits`.
+    hess_scale : float, default 1.0
+        Factor of the second derivative.
+    hess_min : float, default 0.0
+        Its least value. XGBoost's own objective has 1e-16.
+    grad_out, hess_out : ndarray, optional
+        Receive the results; `grad_out` may be `logits` itself.
+
+    Returns
+    -------
+    GradHess
+        ``grad`` and ``hess``, both of the shape and dtype of `logits`, float64 for integers and bool.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy_with_logits`, and where an output has another shape or dtype, is read-only,
+        or overlaps an argument.
+
+    Notes
+    -----
+    With s = sigmoid(logits): ``grad = w * ((1 - t) * s - v * t * (1 - s))`` and
+    ``hess = max(hess_scale * w * (v * t + 1 - t) * s * (1 - s), hess_min)`` [1]_ with the pos_weight v.
+
+    References
+    ----------
+    .. [1] T. Chen, C. Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
+
+    Examples
+    --------
+    >>> import softloss
+    >>> softloss.binary_cross_entropy_with_logits_grad_hess([0.0], [1]).hess
+    array([0.25])
+    """
+    return GradHess(
+        *_core.binary_cross_entropy_with_logits_grad_hess(
+            logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out
+        )
+    )
+
+
+def softmax_topk(x: ArrayLike, /, k: int = 1, axis: int = -1, *, temperature: float = 1.0) -> TopK:
+    """The `k` largest probabilities of each row and their classes, without the other probabilities.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits of any shape.
+    k : int, default 1
+        How many, from 1 to the number of classes.
+    axis : int, default -1
+        Axis of the classes.
+    temperature : float, default 1.0
+        Positive divisor of the logits.
+
+    Returns
+    -------
+    TopK
+        ``prob``, largest first, in the dtype of `x` (float64 for integers and bool), and ``index``, int64; both of
+        the shape of `x` with `k` along `axis`. Of equal logits the one with the smaller index comes first.
+
+    Raises
+    ------
+    TypeError
+        `x` has a dtype that is refused.
+    ValueError
+        `k` is not within 1..C, `axis` is out of range, or `temperature` is not positive.
+
+    Notes
+    -----
+    The same bits as ``softmax(x)`` at these places [1]_: at most 2 ULP. `x` is read once, and nothing of its size
+    is allocated.
+
+    References
+    ----------
+    .. [1] J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs,
+       Neurocomputing (1990).
+
+    Examples
+    --------
+    >>> import softloss
+    >>> prob, index = softloss.softmax_topk([[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]], 2)
+    >>> index
+    array([[0, 1],
+           [1, 0]])
+    """
+    return TopK(*_core.softmax_topk(x, k, axis, temperature))
+
+
+def token_logprobs(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = -1,
+    top_k: int = 0,
+    temperature: float = 1.0,
+    ignore_index: int | None = -100,
+) -> TokenScores:
+    """Scores of the tokens of a text under a language model's logits, in one read of the logits.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits of any shape, the vocabulary along `axis`.
+    target : array_like
+        The token at each position: class indices, of any integer dtype and the shape of `logits` without `axis`.
+    axis : int, default -1
+        Axis of the vocabulary.
+    top_k : int, default 0
+        How many of the likeliest tokens to return.
+    temperature : float, default 1.0
+        Positive divisor of the logits.
+    ignore_index : int or None, default -100
+        Positions with this token have the log-probability 0 and the rank 0; None ignores none.
+
+    Returns
+    -------
+    TokenScores
+        ``logprob`` of the target, in nats; ``argmax``, the likeliest token; ``rank`` of the target, 1 for the
+        likeliest; ``entropy`` of the distribution, in nats; ``top_logprob`` and ``top_index``, with `top_k` along
+        their last axis, likeliest first. All but the last two have the shape of `target`. float32 for float16,
+        bfloat16 and float32, else float64; tokens and ranks are int64.
+
+    Raises
+    ------
+    IndexError
+        A target is neither within 0..C-1 nor `ignore_index`.
+    TypeError
+        A dtype is refused; `target` holds no integers.
+    ValueError
+        Shapes do not fit, `axis` is out of range, `top_k` is not within 0..C, or `temperature` is not positive.
+
+    Notes
+    -----
+    ``logprob = log_softmax(logits / T)[target]``: at most 2 ULP. ``entropy = -sum(p * log(p))`` [1]_, summed from
+    terms that are all >= 0. The perplexity of a text is ``exp(-logprob.mean())``.
+
+    References
+    ----------
+    .. [1] C. E. Shannon, A mathematical theory of communication, Bell System Technical Journal (1948).
+
+    Examples
+    --------
+    >>> import softloss
+    >>> scores = softloss.token_logprobs([[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]], [1, 1])
+    >>> scores.rank
+    array([2, 1])
+    >>> scores.logprob.round(4)
+    array([-1.417 , -0.3406])
+    """
+    return TokenScores(*_core.token_logprobs(logits, target, axis, top_k, temperature, ignore_index))

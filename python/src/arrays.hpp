@@ -2,6 +2,8 @@
 //
 // Lives here: which arrays are accepted, with the errors that say what to do instead; allocation of results. Must not:
 // shapes and values of arguments (the C++ core), defaults (functional.py).
+//
+// Views point at NumPy's own shape and strides: an Array must outlive its views.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -12,91 +14,150 @@
 #include <string_view>
 #include <vector>
 
+#include "pool.hpp"
 #include "softloss/softloss.hpp"
 
 namespace softloss::python {
 
 namespace py = pybind11;
+using Shape = std::vector<py::ssize_t>;
 
-/// The dtype of an array, std::nullopt when softloss has none for it.
-inline std::optional<DType> dtype_of_numpy(const py::dtype& dtype) {
-    const auto size = dtype.itemsize();
-    switch (dtype.kind()) {
-        case 'b': return DType::boolean;
-        case 'f':
-            if (size == 2) return DType::float16;
-            if (size == 4) return DType::float32;
-            if (size == 8) return DType::float64;
-            return std::nullopt;
-        case 'i':
-            return size == 1   ? DType::int8
-                   : size == 2 ? DType::int16
-                   : size == 4 ? DType::int32
-                               : DType::int64;
-        case 'u':
-            return size == 1   ? DType::uint8
-                   : size == 2 ? DType::uint16
-                   : size == 4 ? DType::uint32
-                               : DType::uint64;
-        case 'V':
-            if (size == 2 && py::str(dtype.attr("name")).cast<std::string>() == "bfloat16")
-                return DType::bfloat16;
-            return std::nullopt;
-        default: return std::nullopt;
-    }
+static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t), "NumPy's shapes are viewed as 64-bit integers");
+
+inline std::span<const std::int64_t> as_span(const py::ssize_t* p, int n) {
+    return {reinterpret_cast<const std::int64_t*>(p), static_cast<std::size_t>(n)};
 }
 
-inline std::string name_of(const py::dtype& dtype) {
+inline std::string type_name(py::handle value) {
+    return py::str(py::type::of(value).attr("__name__")).cast<std::string>();
+}
+inline std::string name_of(py::handle dtype) {
     return py::str(dtype).cast<std::string>();
 }
 
-[[noreturn]] inline void refuse(const char* argument, const py::dtype& dtype) {
+// ---- dtypes -------------------------------------------------------------------------------------------------------------
+
+/// The fields of a NumPy dtype that are the same in NumPy 1 and 2.
+struct DescrFields {
+    PyObject_HEAD PyObject* typeobj;
+    char kind, type, byteorder, flags;
+    int type_num;
+};
+inline const DescrFields& fields_of(py::handle dtype) {
+    return *reinterpret_cast<const DescrFields*>(dtype.ptr());
+}
+
+/// ml_dtypes.bfloat16 if it has been imported, by its NumPy type number.
+inline bool is_bfloat16(py::handle dtype) {
+    static int known = -1;  // guarded by the GIL, or the same value for every writer
+    const int number = fields_of(dtype).type_num;
+    if (number == known) return true;
+    if (fields_of(dtype).kind != 'V' || number < 256 || name_of(dtype) != "bfloat16") return false;
+    known = number;
+    return true;
+}
+
+/// The dtype of an array, std::nullopt when softloss has none for it.
+inline std::optional<DType> dtype_of_numpy(py::handle dtype) {
+    constexpr bool kLongIs64 = sizeof(long) == 8;
+    switch (fields_of(dtype).type_num) {
+        case 0: return DType::boolean;
+        case 1: return DType::int8;
+        case 2: return DType::uint8;
+        case 3: return DType::int16;
+        case 4: return DType::uint16;
+        case 5: return DType::int32;
+        case 6: return DType::uint32;
+        case 7: return kLongIs64 ? DType::int64 : DType::int32;
+        case 8: return kLongIs64 ? DType::uint64 : DType::uint32;
+        case 9: return DType::int64;
+        case 10: return DType::uint64;
+        case 11: return DType::float32;
+        case 12: return DType::float64;
+        case 23: return DType::float16;
+        default: return is_bfloat16(dtype) ? std::optional(DType::bfloat16) : std::nullopt;
+    }
+}
+
+[[noreturn]] inline void refuse(const char* argument, py::handle dtype) {
     if (std::string_view(argument) == "where") {
         throw py::type_error("where must be an array of bool, got dtype " + name_of(dtype));
     }
     std::string hint = "convert it to float32 or float64 with astype";
-    if (dtype.kind() == 'f') hint = "longdouble has no kernels; use astype(numpy.float64)";
-    if (dtype.kind() == 'c') hint = "take .real or numpy.abs of it first";
-    if (dtype.kind() == 'O') hint = "object arrays hold Python objects; use astype(numpy.float64)";
+    const char kind = fields_of(dtype).kind;
+    if (kind == 'f') hint = "longdouble has no kernels; use astype(numpy.float64)";
+    if (kind == 'c') hint = "take .real or numpy.abs of it first";
+    if (kind == 'O') hint = "object arrays hold Python objects; use astype(numpy.float64)";
     throw py::type_error(std::string(argument) + " has dtype " + name_of(dtype) + "; " + hint);
 }
 
+/// A new reference to NumPy's dtype.
+inline py::object numpy_dtype(DType dtype) {
+    const auto& api = py::detail::npy_api::get();
+    const auto of = [&](int number) {
+        return py::reinterpret_steal<py::object>(api.PyArray_DescrFromType_(number));
+    };
+    switch (dtype) {
+        case DType::float16: return of(23);
+        case DType::bfloat16: return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+        case DType::float32: return of(11);
+        case DType::int64: return of(py::detail::npy_api::NPY_INT64_);
+        default: return of(12);
+    }
+}
+
+// ---- arguments ----------------------------------------------------------------------------------------------------------
+
 /// An argument as an array; owns the reference and lends a view of it.
 struct Array {
-    py::array array;
+    py::object array;
     DType dtype = DType::float32;
-    std::vector<std::int64_t> shape, strides;
 
     Array() = default;
     Array(const char* argument, py::handle value) {
-        if (py::hasattr(value, "mask") && py::hasattr(value, "filled")) {
-            throw py::type_error(
-                std::string(argument) +
-                (std::string_view(argument) == "where"
-                     ? " is a masked array; pass a plain array of bool"
-                     : " is a masked array; pass .filled(value), or the mask as where= or sample_weight="));
+        const auto& api = py::detail::npy_api::get();
+        if (Py_TYPE(value.ptr()) == api.PyArray_Type_) {
+            array = py::reinterpret_borrow<py::object>(value);
+        } else {
+            refuse_masked(argument, value);
+            array = py::array::ensure(value);
+            if (!array) {
+                PyErr_Clear();
+                throw py::type_error(std::string(argument) + " cannot be made an array: got " +
+                                     type_name(value));
+            }
         }
-        array = py::array::ensure(value);
-        if (!array) {
-            PyErr_Clear();
-            throw py::type_error(std::string(argument) + " cannot be made an array: got " +
-                                 py::str(py::type::of(value).attr("__name__")).cast<std::string>());
-        }
-        const auto known = dtype_of_numpy(array.dtype());
-        if (!known) refuse(argument, array.dtype());
+        const auto known = dtype_of_numpy(descr());
+        if (!known) refuse(argument, descr());
         dtype = *known;
-        shape.assign(array.shape(), array.shape() + array.ndim());
-        strides.assign(array.strides(), array.strides() + array.ndim());
     }
+    Array(py::object fresh, DType dtype_) : array(std::move(fresh)), dtype(dtype_) {}
 
-    bool swapped() const {
-        const char order = array.dtype().byteorder();
-        constexpr bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
-        return order == (little ? '>' : '<');
+    static void refuse_masked(const char* argument, py::handle value) {
+        if (!py::hasattr(value, "mask") || !py::hasattr(value, "filled")) return;
+        throw py::type_error(
+            std::string(argument) +
+            (std::string_view(argument) == "where"
+                 ? " is a masked array; pass a plain array of bool"
+                 : " is a masked array; pass .filled(value), or the mask as where= or sample_weight="));
     }
-    TensorView view() const { return {array.data(), dtype, shape, strides, swapped()}; }
-    MutableTensorView mutable_view() { return {array.mutable_data(), dtype, shape, strides, swapped()}; }
-    bool half() const { return dtype == DType::float16 || dtype == DType::bfloat16; }
+    const py::detail::PyArray_Proxy& fields() const { return *py::detail::array_proxy(array.ptr()); }
+    py::handle descr() const { return fields().descr; }
+    int ndim() const { return fields().nd; }
+    std::span<const std::int64_t> shape() const { return as_span(fields().dimensions, ndim()); }
+    std::span<const std::int64_t> strides() const { return as_span(fields().strides, ndim()); }
+    std::int64_t size() const {
+        std::int64_t n = 1;
+        for (std::int64_t d : shape()) n *= d;
+        return n;
+    }
+    bool swapped() const {
+        constexpr bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+        return fields_of(descr()).byteorder == (little ? '>' : '<');
+    }
+    bool writeable() const { return fields().flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_; }
+    TensorView view() const { return {fields().data, dtype, shape(), strides(), swapped()}; }
+    MutableTensorView mutable_view() const { return {fields().data, dtype, shape(), strides(), swapped()}; }
 };
 
 /// An optional argument: None is absent.
@@ -115,21 +176,6 @@ struct Optional {
     const TensorView* get() const { return present ? &view : nullptr; }
 };
 
-inline py::dtype bfloat16_dtype(const Array& like) {
-    if (like.dtype != DType::bfloat16)
-        return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
-    return like.array.dtype().attr("newbyteorder")("=").cast<py::dtype>();
-}
-
-inline py::dtype numpy_dtype(DType dtype, const Array& like) {
-    switch (dtype) {
-        case DType::float16: return py::dtype("e");
-        case DType::bfloat16: return bfloat16_dtype(like);
-        case DType::float32: return py::dtype::of<float>();
-        default: return py::dtype::of<double>();
-    }
-}
-
 /// What a dtype= argument asks for; None: x's own floating dtype, float64 for integers and bool.
 inline DType result_dtype(const Array& x, py::handle dtype) {
     if (dtype.is_none()) return is_floating(x.dtype) ? x.dtype : DType::float64;
@@ -141,37 +187,69 @@ inline DType result_dtype(const Array& x, py::handle dtype) {
     return *known;
 }
 
-/// A result: `out` after its checks, or a fresh array.
-inline Array result_array(py::handle out, py::handle dtype, const Array& x,
-                          const std::vector<std::int64_t>& shape) {
-    if (out.is_none()) {
-        Array fresh;
-        fresh.dtype = result_dtype(x, dtype);
-        fresh.array =
-            py::array(numpy_dtype(fresh.dtype, x), std::vector<py::ssize_t>(shape.begin(), shape.end()));
-        fresh.shape = shape;
-        fresh.strides.assign(fresh.array.strides(), fresh.array.strides() + fresh.array.ndim());
-        return fresh;
+// ---- results ------------------------------------------------------------------------------------------------------------
+
+/// A fresh array; large ones in recycled memory (pool.hpp).
+inline Array fresh_array(DType dtype, std::span<const std::int64_t> shape) {
+    const auto& api = py::detail::npy_api::get();
+    std::int64_t bytes = size_of(dtype);
+    for (std::int64_t d : shape) {
+        if (__builtin_mul_overflow(bytes, d, &bytes)) throw std::bad_alloc();
     }
-    if (!py::isinstance<py::array>(out)) {
-        throw py::type_error("out must be a numpy.ndarray, got " +
-                             py::str(py::type::of(out).attr("__name__")).cast<std::string>());
+    py::object memory;
+    void* data = nullptr;
+    if (pool::worthwhile(bytes)) {
+        data = pool::take(bytes);
+        memory = py::capsule(data, [](void* p) { pool::give_back(p); });
     }
-    const DType wanted = result_dtype(x, dtype);
-    const py::dtype given_dtype = py::reinterpret_borrow<py::array>(out).dtype();
-    if (dtype_of_numpy(given_dtype) != wanted) {
-        throw py::type_error("out has dtype " + name_of(given_dtype) + ", but the result has dtype " +
-                             name_of(numpy_dtype(wanted, x)));
+    PyObject* const made = api.PyArray_NewFromDescr_(
+        api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
+        reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, data,
+        data ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
+    if (!made) throw py::error_already_set();
+    Array result(py::reinterpret_steal<py::object>(made), dtype);
+    if (data) api.PyArray_SetBaseObject_(made, memory.release().ptr());
+    return result;
+}
+
+/// A result: the argument `name` after its checks, or a fresh array.
+inline Array result_array(py::handle out, DType dtype, std::span<const std::int64_t> shape,
+                          const char* name = "out") {
+    if (out.is_none()) return fresh_array(dtype, shape);
+    if (!py::isinstance<py::array>(out))
+        throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + type_name(out));
+    const py::handle given_dtype = py::detail::array_proxy(out.ptr())->descr;
+    if (dtype_of_numpy(given_dtype) != dtype) {
+        throw py::type_error(std::string(name) + " has dtype " + name_of(given_dtype) +
+                             ", but the result has dtype " + name_of(numpy_dtype(dtype)));
     }
-    Array given("out", out);
-    if (!given.array.writeable()) throw py::value_error("out is read-only");
+    Array given(name, out);
+    if (!given.writeable()) throw py::value_error(std::string(name) + " is read-only");
     return given;
 }
 
-/// A 0-d result as a NumPy scalar, as NumPy's own reductions give.
-inline py::object scalar_if_0d(const py::array& array) {
-    if (array.ndim() > 0) return array;
-    return array[py::tuple()];
+/// A 0-d array as a NumPy scalar, as NumPy's own reductions give; others as they are.
+inline py::object scalar_if_0d(const Array& result) {
+    if (result.ndim() > 0) return result.array;
+    return result.array[py::tuple()];
+}
+
+/// A NumPy scalar of float32 or float64.
+inline py::object scalar(double value, DType dtype) {
+    using MakeScalar = PyObject* (*)(void*, PyObject*, PyObject*);
+    static const MakeScalar make = [] {
+        const auto core = py::module_::import("numpy").attr("__version__").cast<std::string>()[0] == '1'
+                              ? py::module_::import("numpy.core.multiarray")
+                              : py::module_::import("numpy._core.multiarray");
+        void** const api = static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
+        return reinterpret_cast<MakeScalar>(api[60]);  // PyArray_Scalar, at this place in every NumPy
+    }();
+    float narrow = static_cast<float>(value);
+    const bool wide = dtype == DType::float64;
+    PyObject* const made =
+        make(wide ? static_cast<void*>(&value) : &narrow, numpy_dtype(dtype).ptr(), nullptr);
+    if (!made) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(made);
 }
 
 }  // namespace softloss::python

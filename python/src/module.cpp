@@ -1,10 +1,15 @@
 // The extension module _core: one short function per operation, positional arguments in the order of functional.py.
 //
-// Lives here: registrations. Must not: array rules (arrays.hpp), defaults and documentation (functional.py).
+// Lives here: registrations, options from Python objects. Must not: array rules (arrays.hpp), defaults and documentation
+// (functional.py).
+//
+// Functions on arrays are plain C functions with positional arguments: pybind11's own dispatch takes longer than the
+// whole softmax of a short row.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
 
 #include "arrays.hpp"
@@ -22,15 +27,14 @@ auto without_gil(std::int64_t elements, F f) {
     return f();
 }
 
+// ---- arguments that are no arrays -----------------------------------------------------------------------------------------
+
 int axis_of(py::handle axis) {
-    if (!PyIndex_Check(axis.ptr()) || PyBool_Check(axis.ptr())) {
-        throw py::type_error("axis must be an integer, got " +
-                             py::str(py::type::of(axis).attr("__name__")).cast<std::string>());
-    }
+    if (!PyIndex_Check(axis.ptr()) || PyBool_Check(axis.ptr()))
+        throw py::type_error("axis must be an integer, got " + type_name(axis));
     const py::ssize_t value = PyNumber_AsSsize_t(axis.ptr(), nullptr);
-    if (value < INT_MIN || value > INT_MAX) {
+    if (value < INT_MIN || value > INT_MAX)
         throw py::value_error("axis " + py::str(axis).cast<std::string>() + " is out of bounds");
-    }
     return static_cast<int>(value);
 }
 
@@ -39,186 +43,413 @@ double number(const char* argument, py::handle value) {
     const double result = PyFloat_AsDouble(value.ptr());
     if (result == -1 && PyErr_Occurred()) {
         PyErr_Clear();
-        throw py::type_error(std::string(argument) + " must be a number, got " +
-                             py::str(py::type::of(value).attr("__name__")).cast<std::string>());
+        throw py::type_error(std::string(argument) + " must be a number, got " + type_name(value));
     }
     return result;
 }
 
-std::optional<std::int64_t> ignore_index_of(py::handle value) {
-    if (value.is_none()) return std::nullopt;
-    if (!PyIndex_Check(value.ptr())) {
-        throw py::type_error("ignore_index must be an integer or None, got " +
-                             py::str(py::type::of(value).attr("__name__")).cast<std::string>());
-    }
+std::int64_t integer(const char* argument, py::handle value) {
+    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
+        throw py::type_error(std::string(argument) + " must be an integer, got " + type_name(value));
     return PyNumber_AsSsize_t(value.ptr(), nullptr);
 }
 
-void check_where(const Optional& where) {
-    if (where.present && where.view.dtype != DType::boolean) {
-        throw py::type_error("where must be an array of bool, got dtype " +
-                             name_of(where.array.array.dtype()));
-    }
+std::optional<std::int64_t> ignore_index_of(py::handle value) {
+    if (value.is_none()) return std::nullopt;
+    if (!PyIndex_Check(value.ptr()))
+        throw py::type_error("ignore_index must be an integer or None, got " + type_name(value));
+    return PyNumber_AsSsize_t(value.ptr(), nullptr);
 }
 
-using Transform = void (*)(const TensorView&, const MutableTensorView&, const TransformOptions&);
-
-template <Transform transform>
-py::object row_transform(py::object x_, py::object axis, py::object where_, py::object temperature,
-                         py::object out, py::object dtype) {
-    const Array x("x", x_);
-    const Optional where("where", where_);
-    check_where(where);
-    Array y = result_array(out, dtype, x, x.shape);
-    const TransformOptions options{axis_of(axis), where.get(), number("temperature", temperature)};
-    const TensorView in = x.view();
-    const MutableTensorView to = y.mutable_view();
-    without_gil(x.array.size(), [&] { transform(in, to, options); });
-    return out.is_none() ? scalar_if_0d(y.array) : out;
-}
-
-using Map = void (*)(const TensorView&, const MutableTensorView&);
-
-template <Map map>
-py::object elementwise(py::object x_, py::object out, py::object dtype) {
-    const Array x("x", x_);
-    Array y = result_array(out, dtype, x, x.shape);
-    const TensorView in = x.view();
-    const MutableTensorView to = y.mutable_view();
-    without_gil(x.array.size(), [&] { map(in, to); });
-    return out.is_none() ? scalar_if_0d(y.array) : out;
-}
-
-py::object logsumexp_(py::object x_, py::object axis_, py::object b_, py::object where_, bool keepdims,
-                      py::object out, py::object dtype) {
-    const Array x("x", x_);
-    const Optional b("b", b_), where("where", where_);
-    check_where(where);
-    const int ndim = static_cast<int>(x.shape.size());
-    int axis = axis_of(axis_);
-    std::vector<std::int64_t> kept = x.shape;
-    const bool fits = axis >= -ndim && axis < ndim;
-    const int position = axis < 0 ? axis + ndim : axis;
-    if (fits) kept[position] = 1;
-    std::vector<std::int64_t> reduced = kept;
-    if (fits) reduced.erase(reduced.begin() + position);
-    Array y = result_array(out, dtype, x, keepdims ? kept : reduced);
-    if (y.shape != (keepdims ? kept : reduced)) {
-        throw py::value_error("out has shape " + py::str(y.array.attr("shape")).cast<std::string>() +
-                              ", but the result has shape " +
-                              py::str(py::tuple(py::cast(keepdims ? kept : reduced))).cast<std::string>());
+bool flag(const char* argument, py::handle value) {
+    const int result = PyObject_IsTrue(value.ptr());
+    if (result < 0) {
+        PyErr_Clear();
+        throw py::type_error(std::string(argument) + " must be a bool, got " + type_name(value));
     }
-    if (keepdims && fits) {
-        y.shape.erase(y.shape.begin() + position);
-        y.strides.erase(y.strides.begin() + position);
-    }
-    const LogsumexpOptions options{axis, b.get(), where.get()};
-    const TensorView in = x.view();
-    const MutableTensorView to = y.mutable_view();
-    without_gil(x.array.size(), [&] { logsumexp(in, to, options); });
-    return out.is_none() ? scalar_if_0d(y.array) : out;
+    return result != 0;
 }
 
 Reduction reduction_of(py::handle value) {
-    if (py::isinstance<py::str>(value)) {
-        const std::string name = value.cast<std::string>();
-        if (name == "none") return Reduction::none;
-        if (name == "mean") return Reduction::mean;
-        if (name == "sum") return Reduction::sum;
+    if (PyUnicode_Check(value.ptr())) {
+        if (PyUnicode_CompareWithASCIIString(value.ptr(), "mean") == 0) return Reduction::mean;
+        if (PyUnicode_CompareWithASCIIString(value.ptr(), "none") == 0) return Reduction::none;
+        if (PyUnicode_CompareWithASCIIString(value.ptr(), "sum") == 0) return Reduction::sum;
     }
     throw py::value_error("reduction must be 'none', 'mean' or 'sum', got " +
                           py::repr(value).cast<std::string>());
 }
+
+void check_where(const Optional& where) {
+    if (where.present && where.view.dtype != DType::boolean)
+        throw py::type_error("where must be an array of bool, got dtype " + name_of(where.array.descr()));
+}
+
+/// The shape without an axis; all of it where the axis is out of range, which the core will refuse.
+Shape without_axis(std::span<const std::int64_t> shape, int axis) {
+    Shape rest(shape.begin(), shape.end());
+    const int ndim = static_cast<int>(rest.size()), position = axis < 0 ? axis + ndim : axis;
+    if (position >= 0 && position < ndim) rest.erase(rest.begin() + position);
+    return rest;
+}
+std::span<const std::int64_t> as_span(const Shape& shape) {
+    return python::as_span(shape.data(), static_cast<int>(shape.size()));
+}
+
+// ---- calls ------------------------------------------------------------------------------------------------------------------
+
+using Arguments = PyObject* const*;
+
+/// A C function of exactly N positional arguments; C++ exceptions become Python's.
+template <py::object (*function)(Arguments), int N>
+PyObject* call(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count != N) {
+        PyErr_Format(PyExc_TypeError, "expected %d positional arguments, got %zd", N, count);
+        return nullptr;
+    }
+    try {
+        return function(arguments).release().ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::out_of_range& error) {
+        PyErr_SetString(PyExc_IndexError, error.what());
+    } catch (const std::invalid_argument& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
+// ---- transforms ---------------------------------------------------------------------------------------------------------------
+
+using Transform = void (*)(const TensorView&, const MutableTensorView&, const TransformOptions&);
+
+/// x, axis, where, temperature, out, dtype
+template <Transform transform>
+py::object row_transform(Arguments a) {
+    const Array x("x", a[0]);
+    const Optional where("where", a[2]);
+    check_where(where);
+    const TransformOptions options{axis_of(a[1]), where.get(), number("temperature", a[3])};
+    const Array y = result_array(a[4], result_dtype(x, a[5]), x.shape());
+    const TensorView in = x.view();
+    const MutableTensorView to = y.mutable_view();
+    without_gil(x.size(), [&] { transform(in, to, options); });
+    return a[4] == Py_None ? scalar_if_0d(y) : y.array;
+}
+
+using Map = void (*)(const TensorView&, const MutableTensorView&);
+
+/// x, out, dtype
+template <Map map>
+py::object elementwise(Arguments a) {
+    const Array x("x", a[0]);
+    const Array y = result_array(a[1], result_dtype(x, a[2]), x.shape());
+    const TensorView in = x.view();
+    const MutableTensorView to = y.mutable_view();
+    without_gil(x.size(), [&] { map(in, to); });
+    return a[1] == Py_None ? scalar_if_0d(y) : y.array;
+}
+
+/// x, axis, b, where, keepdims, out, dtype
+py::object logsumexp_(Arguments a) {
+    const Array x("x", a[0]);
+    const Optional b("b", a[2]), where("where", a[3]);
+    check_where(where);
+    const LogsumexpOptions options{axis_of(a[1]), b.get(), where.get()};
+    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
+    const bool fits = position >= 0 && position < x.ndim(), keepdims = flag("keepdims", a[4]);
+    Shape shape = without_axis(x.shape(), options.axis);
+    if (keepdims && fits) shape.insert(shape.begin() + position, 1);
+    const Array y = result_array(a[5], result_dtype(x, a[6]), as_span(shape));
+    MutableTensorView to = y.mutable_view();
+    if (!std::ranges::equal(to.shape, as_span(shape))) {
+        throw py::value_error("out has shape " + py::str(y.array.attr("shape")).cast<std::string>() +
+                              ", but the result has shape " +
+                              py::str(py::tuple(py::cast(shape))).cast<std::string>());
+    }
+    // The core knows no kept axis.
+    std::vector<std::int64_t> rest(to.shape.begin(), to.shape.end()),
+        strides(to.strides.begin(), to.strides.end());
+    if (keepdims && fits) {
+        rest.erase(rest.begin() + position);
+        strides.erase(strides.begin() + position);
+    }
+    to.shape = rest;
+    to.strides = strides;
+    const TensorView in = x.view();
+    without_gil(x.size(), [&] { logsumexp(in, to, options); });
+    return a[5] == Py_None ? scalar_if_0d(y) : y.array;
+}
+
+using Backward = void (*)(const TensorView&, const TensorView&, const MutableTensorView&, int);
+
+/// y, dy, axis, out
+template <Backward backward>
+py::object row_backward(const char* name, Arguments a) {
+    const Array y(name, a[0]), dy("dy", a[1]);
+    const int axis = axis_of(a[2]);
+    const Array dx = result_array(a[3], result_dtype(y, py::none()), y.shape());
+    const TensorView of_y = y.view(), of_dy = dy.view();
+    const MutableTensorView to = dx.mutable_view();
+    without_gil(y.size(), [&] { backward(of_y, of_dy, to, axis); });
+    return a[3] == Py_None ? scalar_if_0d(dx) : dx.array;
+}
+py::object softmax_backward_(Arguments a) {
+    return row_backward<softmax_backward>("y", a);
+}
+py::object log_softmax_backward_(Arguments a) {
+    return row_backward<log_softmax_backward>("logy", a);
+}
+
+// ---- losses -----------------------------------------------------------------------------------------------------------------------
 
 /// Losses of half input are float32; so that float64 computes in double, everything else does in float.
 DType loss_dtype(const Array& x, py::handle dtype) {
     const DType wanted = result_dtype(x, dtype);
     if (!dtype.is_none() && wanted != DType::float32 && wanted != DType::float64) {
         throw py::type_error("dtype of a loss must be float32 or float64, got " +
-                             name_of(numpy_dtype(wanted, x)));
+                             name_of(numpy_dtype(wanted)));
     }
     return wanted == DType::float64 ? DType::float64 : DType::float32;
 }
 
 /// Runs loss(losses or nullptr) and wraps its result.
-template <class F>
-py::object run_loss(const Array& x, DType dtype, Reduction reduction, const std::vector<std::int64_t>& shape,
-                    F loss) {
+template <class Loss>
+py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::span<const std::int64_t> shape,
+                    Loss loss) {
     if (reduction == Reduction::none) {
-        Array losses = result_array(py::none(), numpy_dtype(dtype, x), x, shape);
+        const Array losses = fresh_array(dtype, shape);
         const MutableTensorView view = losses.mutable_view();
-        without_gil(x.array.size(), [&] { return loss(&view); });
-        return scalar_if_0d(losses.array);
+        without_gil(x.size(), [&] { return loss(&view); });
+        return scalar_if_0d(losses);
     }
-    const double value = without_gil(x.array.size(), [&] { return loss(nullptr); });
-    const py::array result = dtype == DType::float64
-                                 ? py::array(py::array_t<double>(std::vector<py::ssize_t>{}))
-                                 : py::array(py::array_t<float>(std::vector<py::ssize_t>{}));
-    void* const data = const_cast<void*>(result.data());
-    if (dtype == DType::float64) *static_cast<double*>(data) = value;
-    else *static_cast<float*>(data) = static_cast<float>(value);
-    return scalar_if_0d(result);
+    return scalar(without_gil(x.size(), [&] { return loss(nullptr); }), dtype);
 }
+
+/// The gradient's array: grad_out, or a fresh one in the dtype asked for, else that of a transform of x.
+Array gradient_array(py::handle grad_out, const Array& x, py::handle dtype, const char* name = "grad_out") {
+    return result_array(grad_out, result_dtype(x, dtype), x.shape(), name);
+}
+
+/// The arguments of losses over classes: scores, target, axis, weight, sample_weight, ignore_index, label_smoothing,
+/// temperature, reduction, empty, dtype; then grad_out for those with a gradient.
+struct ClassArguments {
+    Array x, target;
+    Optional weight, sample_weight;
+    ClassLossOptions options;
+
+    ClassArguments(const char* name, Arguments a)
+        : x(name, a[0]),
+          target("target", a[1]),
+          weight("weight", a[3]),
+          sample_weight("sample_weight", a[4]) {
+        if (target.dtype == DType::boolean) {
+            throw py::type_error(
+                "target has dtype bool; pass class indices (integers) or class probabilities (floats)");
+        }
+        options.axis = axis_of(a[2]);
+        options.weight = weight.get();
+        options.sample_weight = sample_weight.get();
+        options.ignore_index = ignore_index_of(a[5]);
+        options.label_smoothing = number("label_smoothing", a[6]);
+        options.temperature = number("temperature", a[7]);
+        options.reduction = reduction_of(a[8]);
+        options.empty = number("empty", a[9]);
+        options.dtype = loss_dtype(x, a[10]);
+    }
+};
 
 using ClassLossFunction = double (*)(const TensorView&, const TensorView&, const ClassLossOptions&,
                                      const MutableTensorView*);
-
-py::object class_loss(ClassLossFunction function, const char* name, py::handle x_, py::handle target_,
-                      py::handle axis, py::handle weight_, py::handle sample_weight_, py::handle ignore_index,
-                      py::handle smoothing, py::handle temperature, py::handle reduction, py::handle empty,
-                      py::handle dtype) {
-    const Array x(name, x_), target("target", target_);
-    if (target.dtype == DType::boolean) {
-        throw py::type_error(
-            "target has dtype bool; pass class indices (integers) or class probabilities (floats)");
-    }
-    const Optional weight("weight", weight_), sample_weight("sample_weight", sample_weight_);
-    ClassLossOptions options;
-    options.axis = axis_of(axis);
-    options.weight = weight.get();
-    options.sample_weight = sample_weight.get();
-    options.ignore_index = ignore_index_of(ignore_index);
-    options.label_smoothing = number("label_smoothing", smoothing);
-    options.temperature = number("temperature", temperature);
-    options.reduction = reduction_of(reduction);
-    options.empty = number("empty", empty);
-    options.dtype = loss_dtype(x, dtype);
-    std::vector<std::int64_t> shape = x.shape;
-    const int ndim = static_cast<int>(shape.size());
-    const int position = options.axis < 0 ? options.axis + ndim : options.axis;
-    if (position >= 0 && position < ndim) shape.erase(shape.begin() + position);
-    const TensorView in = x.view(), labels = target.view();
-    return run_loss(x, options.dtype, options.reduction, shape,
-                    [&](const MutableTensorView* losses) { return function(in, labels, options, losses); });
-}
-
-py::object cross_entropy_(py::object logits, py::object target, py::object axis, py::object weight,
-                          py::object sample_weight, py::object ignore_index, py::object smoothing,
-                          py::object temperature, py::object reduction, py::object empty, py::object dtype) {
-    return class_loss(&cross_entropy, "logits", logits, target, axis, weight, sample_weight, ignore_index,
-                      smoothing, temperature, reduction, empty, dtype);
-}
+using ClassGradientFunction = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                                         const ClassLossOptions&, const MutableTensorView*);
 
 template <ClassLossFunction function>
-py::object plain_class_loss(const char* name, py::handle x, py::handle target, py::handle axis,
-                            py::handle weight, py::handle sample_weight, py::handle ignore_index,
-                            py::handle reduction, py::handle empty, py::handle dtype) {
-    return class_loss(function, name, x, target, axis, weight, sample_weight, ignore_index, py::int_(0),
-                      py::int_(1), reduction, empty, dtype);
+py::object class_loss(const char* name, Arguments a) {
+    const ClassArguments c(name, a);
+    const TensorView in = c.x.view(), labels = c.target.view();
+    const Shape rows = without_axis(c.x.shape(), c.options.axis);
+    return run_loss(c.x, c.options.dtype, c.options.reduction, as_span(rows),
+                    [&](const MutableTensorView* losses) { return function(in, labels, c.options, losses); });
+}
+py::object cross_entropy_(Arguments a) {
+    return class_loss<cross_entropy>("logits", a);
+}
+py::object nll_loss_(Arguments a) {
+    return class_loss<nll_loss>("log_probs", a);
+}
+py::object categorical_cross_entropy_(Arguments a) {
+    return class_loss<categorical_cross_entropy>("probs", a);
 }
 
-py::object binary_loss(bool logits, py::handle x_, py::handle target_, py::handle weight_,
-                       py::handle pos_weight_, py::handle reduction, py::handle empty, py::handle dtype) {
-    const Array x(logits ? "logits" : "probs", x_), target("target", target_);
-    const Optional weight("weight", weight_), pos_weight("pos_weight", pos_weight_);
-    const BinaryLossOptions options{weight.get(), pos_weight.get(), reduction_of(reduction),
-                                    number("empty", empty), loss_dtype(x, dtype)};
-    const TensorView in = x.view(), labels = target.view();
-    return run_loss(x, options.dtype, options.reduction, x.shape, [&](const MutableTensorView* losses) {
-        return logits ? binary_cross_entropy_with_logits(in, labels, options, losses)
-                      : binary_cross_entropy(in, labels, options, losses);
-    });
+template <ClassGradientFunction function>
+py::object class_loss_and_grad(const char* name, Arguments a) {
+    const ClassArguments c(name, a);
+    const Array grad = gradient_array(a[11], c.x, a[10]);
+    const TensorView in = c.x.view(), labels = c.target.view();
+    const MutableTensorView to = grad.mutable_view();
+    const Shape rows = without_axis(c.x.shape(), c.options.axis);
+    const py::object loss = run_loss(
+        c.x, c.options.dtype, c.options.reduction, as_span(rows),
+        [&](const MutableTensorView* losses) { return function(in, labels, to, c.options, losses); });
+    return py::make_tuple(loss, grad.array);
 }
+py::object cross_entropy_and_grad_(Arguments a) {
+    return class_loss_and_grad<cross_entropy_and_grad>("logits", a);
+}
+py::object nll_loss_and_grad_(Arguments a) {
+    return class_loss_and_grad<nll_loss_and_grad>("log_probs", a);
+}
+py::object categorical_cross_entropy_and_grad_(Arguments a) {
+    return class_loss_and_grad<categorical_cross_entropy_and_grad>("probs", a);
+}
+
+/// logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out
+py::object cross_entropy_grad_hess_(Arguments a) {
+    const Array x("logits", a[0]), target("target", a[1]);
+    if (is_floating(target.dtype) || target.dtype == DType::boolean)
+        throw py::type_error("target must hold class indices (integers), got dtype " +
+                             name_of(target.descr()));
+    const Optional weight("weight", a[3]), sample_weight("sample_weight", a[4]);
+    ClassLossOptions options;
+    options.axis = axis_of(a[2]);
+    options.weight = weight.get();
+    options.sample_weight = sample_weight.get();
+    options.ignore_index = ignore_index_of(a[5]);
+    options.dtype = loss_dtype(x, py::none());
+    const HessianOptions hessian{number("hess_scale", a[6]), number("hess_min", a[7])};
+    const Array grad = gradient_array(a[8], x, py::none());
+    const Array hess = gradient_array(a[9], x, py::none(), "hess_out");
+    const TensorView in = x.view(), labels = target.view();
+    const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
+    without_gil(x.size(), [&] { cross_entropy_grad_hess(in, labels, g, h, options, hessian); });
+    return py::make_tuple(grad.array, hess.array);
+}
+
+/// The arguments of binary losses: scores, target, weight, pos_weight, reduction, empty, dtype; then grad_out.
+struct BinaryArguments {
+    Array x, target;
+    Optional weight, pos_weight;
+    BinaryLossOptions options;
+
+    BinaryArguments(const char* name, Arguments a)
+        : x(name, a[0]), target("target", a[1]), weight("weight", a[2]), pos_weight("pos_weight", a[3]) {
+        options = {weight.get(), pos_weight.get(), reduction_of(a[4]), number("empty", a[5]),
+                   loss_dtype(x, a[6])};
+    }
+};
+
+using BinaryLossFunction = double (*)(const TensorView&, const TensorView&, const BinaryLossOptions&,
+                                      const MutableTensorView*);
+using BinaryGradientFunction = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                                          const BinaryLossOptions&, const MutableTensorView*);
+
+template <BinaryLossFunction function>
+py::object binary_loss(const char* name, Arguments a) {
+    const BinaryArguments b(name, a);
+    const TensorView in = b.x.view(), labels = b.target.view();
+    return run_loss(b.x, b.options.dtype, b.options.reduction, b.x.shape(),
+                    [&](const MutableTensorView* losses) { return function(in, labels, b.options, losses); });
+}
+py::object binary_cross_entropy_(Arguments a) {
+    return binary_loss<binary_cross_entropy>("probs", a);
+}
+py::object binary_cross_entropy_with_logits_(Arguments a) {
+    return binary_loss<binary_cross_entropy_with_logits>("logits", a);
+}
+
+template <BinaryGradientFunction function>
+py::object binary_loss_and_grad(const char* name, Arguments a) {
+    const BinaryArguments b(name, a);
+    const Array grad = gradient_array(a[7], b.x, a[6]);
+    const TensorView in = b.x.view(), labels = b.target.view();
+    const MutableTensorView to = grad.mutable_view();
+    const py::object loss = run_loss(
+        b.x, b.options.dtype, b.options.reduction, b.x.shape(),
+        [&](const MutableTensorView* losses) { return function(in, labels, to, b.options, losses); });
+    return py::make_tuple(loss, scalar_if_0d(grad));
+}
+py::object binary_cross_entropy_and_grad_(Arguments a) {
+    return binary_loss_and_grad<binary_cross_entropy_and_grad>("probs", a);
+}
+py::object binary_cross_entropy_with_logits_and_grad_(Arguments a) {
+    return binary_loss_and_grad<binary_cross_entropy_with_logits_and_grad>("logits", a);
+}
+
+/// logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out
+py::object binary_cross_entropy_with_logits_grad_hess_(Arguments a) {
+    const Array x("logits", a[0]), target("target", a[1]);
+    const Optional weight("weight", a[2]), pos_weight("pos_weight", a[3]);
+    const BinaryLossOptions options{weight.get(), pos_weight.get(), Reduction::sum, 0,
+                                    loss_dtype(x, py::none())};
+    const HessianOptions hessian{number("hess_scale", a[4]), number("hess_min", a[5])};
+    const Array grad = gradient_array(a[6], x, py::none());
+    const Array hess = gradient_array(a[7], x, py::none(), "hess_out");
+    const TensorView in = x.view(), labels = target.view();
+    const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
+    without_gil(x.size(),
+                [&] { binary_cross_entropy_with_logits_grad_hess(in, labels, g, h, options, hessian); });
+    return py::make_tuple(scalar_if_0d(grad), scalar_if_0d(hess));
+}
+
+// ---- scores -----------------------------------------------------------------------------------------------------------------------
+
+/// x, k, axis, temperature
+py::object softmax_topk_(Arguments a) {
+    const Array x("x", a[0]);
+    ScoreOptions options;
+    options.k = integer("k", a[1]);
+    options.axis = axis_of(a[2]);
+    options.temperature = number("temperature", a[3]);
+    Shape shape(x.shape().begin(), x.shape().end());
+    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
+    if (position >= 0 && position < x.ndim())
+        shape[position] = std::clamp<py::ssize_t>(options.k, 0, shape[position]);
+    const Array prob = fresh_array(result_dtype(x, py::none()), as_span(shape));
+    const Array index = fresh_array(DType::int64, as_span(shape));
+    const TensorView in = x.view();
+    const MutableTensorView p = prob.mutable_view(), i = index.mutable_view();
+    without_gil(x.size(), [&] { softmax_topk(in, p, i, options); });
+    return py::make_tuple(prob.array, index.array);
+}
+
+/// logits, target, axis, top_k, temperature, ignore_index
+py::object token_logprobs_(Arguments a) {
+    const Array x("logits", a[0]), target("target", a[1]);
+    if (is_floating(target.dtype) || target.dtype == DType::boolean)
+        throw py::type_error("target must hold class indices (integers), got dtype " +
+                             name_of(target.descr()));
+    ScoreOptions options;
+    options.axis = axis_of(a[2]);
+    options.k = integer("top_k", a[3]);
+    options.temperature = number("temperature", a[4]);
+    options.ignore_index = ignore_index_of(a[5]);
+    const DType dtype = loss_dtype(x, py::none());
+    const Shape rows = without_axis(x.shape(), options.axis);
+    Shape lists = rows;
+    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
+    const py::ssize_t classes = position >= 0 && position < x.ndim() ? x.shape()[position] : 0;
+    lists.push_back(std::clamp<py::ssize_t>(options.k, 0, classes));
+    const std::array<Array, 6> results{
+        fresh_array(dtype, as_span(rows)),        fresh_array(DType::int64, as_span(rows)),
+        fresh_array(DType::int64, as_span(rows)), fresh_array(dtype, as_span(rows)),
+        fresh_array(dtype, as_span(lists)),       fresh_array(DType::int64, as_span(lists))};
+    std::array<MutableTensorView, 6> views;
+    for (std::size_t i = 0; i < views.size(); ++i) views[i] = results[i].mutable_view();
+    const TokenScoreViews out{&views[0], &views[1], &views[2], &views[3], &views[4], &views[5]};
+    const TensorView in = x.view(), labels = target.view();
+    without_gil(x.size(), [&] { token_logprobs(in, labels, out, options); });
+    return py::make_tuple(scalar_if_0d(results[0]), scalar_if_0d(results[1]), scalar_if_0d(results[2]),
+                          scalar_if_0d(results[3]), results[4].array, results[5].array);
+}
+
+// ---- settings ---------------------------------------------------------------------------------------------------------------------
 
 py::dict config() {
     py::dict d;
@@ -237,47 +468,53 @@ py::dict config() {
     return d;
 }
 
+template <py::object (*function)(Arguments), int N>
+constexpr PyMethodDef method(const char* name) {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call<function, N>)),
+            METH_FASTCALL, nullptr};
+}
+
+PyMethodDef kMethods[] = {
+    method<row_transform<softmax>, 6>("softmax"),
+    method<row_transform<log_softmax>, 6>("log_softmax"),
+    method<logsumexp_, 7>("logsumexp"),
+    method<elementwise<sigmoid>, 3>("sigmoid"),
+    method<elementwise<log_sigmoid>, 3>("log_sigmoid"),
+    method<softmax_backward_, 4>("softmax_backward"),
+    method<log_softmax_backward_, 4>("log_softmax_backward"),
+    method<cross_entropy_, 11>("cross_entropy"),
+    method<nll_loss_, 11>("nll_loss"),
+    method<categorical_cross_entropy_, 11>("categorical_cross_entropy"),
+    method<cross_entropy_and_grad_, 12>("cross_entropy_and_grad"),
+    method<nll_loss_and_grad_, 12>("nll_loss_and_grad"),
+    method<categorical_cross_entropy_and_grad_, 12>("categorical_cross_entropy_and_grad"),
+    method<cross_entropy_grad_hess_, 10>("cross_entropy_grad_hess"),
+    method<binary_cross_entropy_, 7>("binary_cross_entropy"),
+    method<binary_cross_entropy_with_logits_, 7>("binary_cross_entropy_with_logits"),
+    method<binary_cross_entropy_and_grad_, 8>("binary_cross_entropy_and_grad"),
+    method<binary_cross_entropy_with_logits_and_grad_, 8>("binary_cross_entropy_with_logits_and_grad"),
+    method<binary_cross_entropy_with_logits_grad_hess_, 8>("binary_cross_entropy_with_logits_grad_hess"),
+    method<softmax_topk_, 4>("softmax_topk"),
+    method<token_logprobs_, 6>("token_logprobs"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = SOFTLOSS_VERSION;
-    m.def("softmax", &row_transform<softmax>);
-    m.def("log_softmax", &row_transform<log_softmax>);
-    m.def("logsumexp", &logsumexp_);
-    m.def("sigmoid", &elementwise<sigmoid>);
-    m.def("log_sigmoid", &elementwise<log_sigmoid>);
-    m.def("cross_entropy", &cross_entropy_);
-    m.def(
-        "categorical_cross_entropy",
-        [](py::object probs, py::object target, py::object axis, py::object weight, py::object sample_weight,
-           py::object ignore_index, py::object reduction, py::object empty, py::object dtype) {
-            return plain_class_loss<categorical_cross_entropy>(
-                "probs", probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype);
-        });
-    m.def("nll_loss", [](py::object log_probs, py::object target, py::object axis, py::object weight,
-                         py::object sample_weight, py::object ignore_index, py::object reduction,
-                         py::object empty, py::object dtype) {
-        return plain_class_loss<nll_loss>("log_probs", log_probs, target, axis, weight, sample_weight,
-                                          ignore_index, reduction, empty, dtype);
-    });
-    m.def("binary_cross_entropy", [](py::object probs, py::object target, py::object weight,
-                                     py::object reduction, py::object empty, py::object dtype) {
-        return binary_loss(false, probs, target, weight, py::none(), reduction, empty, dtype);
-    });
-    m.def("binary_cross_entropy_with_logits",
-          [](py::object logits, py::object target, py::object weight, py::object pos_weight,
-             py::object reduction, py::object empty, py::object dtype) {
-              return binary_loss(true, logits, target, weight, pos_weight, reduction, empty, dtype);
-          });
+    if (PyModule_AddFunctions(m.ptr(), kMethods) != 0) throw py::error_already_set();
     m.def("set_num_threads", [](const py::object& n) {
-        if (!PyIndex_Check(n.ptr())) {
-            throw py::type_error("n must be an integer, got " +
-                                 py::str(py::type::of(n).attr("__name__")).cast<std::string>());
-        }
-        set_num_threads(
-            static_cast<int>(std::clamp<py::ssize_t>(PyNumber_AsSsize_t(n.ptr(), nullptr), -1, 1024)));
+        set_num_threads(static_cast<int>(std::clamp<std::int64_t>(integer("n", n), -1, 1024)));
     });
     m.def("get_num_threads", &get_num_threads);
+    m.def("set_cache_limit", [](const py::object& nbytes) {
+        const std::int64_t bytes = integer("nbytes", nbytes);
+        if (bytes < 0) throw py::value_error("nbytes must be at least 0, got " + std::to_string(bytes));
+        pool::set_limit(bytes);
+    });
+    m.def("empty_cache", &pool::clear);
+    m.def("cached_bytes", &pool::held);
     m.def("config", &config);
     m.def("usable_isas", [] {
         py::list names;

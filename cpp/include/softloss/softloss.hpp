@@ -104,6 +104,82 @@ SOFTLOSS_API double binary_cross_entropy_with_logits(const TensorView& logits, c
                                                      const BinaryLossOptions& options = {},
                                                      const MutableTensorView* losses = nullptr);
 
+// ---- losses with their gradients --------------------------------------------------------------------------------------
+
+/// The loss, and in `grad` (shape of the input, any floating dtype; it may be the input) its gradient with respect to the
+/// input. With Reduction::none, `losses` is written and the gradient is that of their sum. Where there is nothing to
+/// average the gradient is 0. Against class indices: <= 3 ULP of each element, the label's included, however small
+/// the loss; against class probabilities p - q may cancel: <= 3 ULP of the larger of p and q.
+SOFTLOSS_API double cross_entropy_and_grad(const TensorView& logits, const TensorView& target,
+                                           const MutableTensorView& grad,
+                                           const ClassLossOptions& options = {},
+                                           const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double nll_loss_and_grad(const TensorView& log_probs, const TensorView& target,
+                                      const MutableTensorView& grad, const ClassLossOptions& options = {},
+                                      const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double categorical_cross_entropy_and_grad(const TensorView& probs, const TensorView& target,
+                                                       const MutableTensorView& grad,
+                                                       const ClassLossOptions& options = {},
+                                                       const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double binary_cross_entropy_and_grad(const TensorView& probs, const TensorView& target,
+                                                  const MutableTensorView& grad,
+                                                  const BinaryLossOptions& options = {},
+                                                  const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double binary_cross_entropy_with_logits_and_grad(const TensorView& logits,
+                                                              const TensorView& target,
+                                                              const MutableTensorView& grad,
+                                                              const BinaryLossOptions& options = {},
+                                                              const MutableTensorView* losses = nullptr);
+
+struct HessianOptions {
+    double scale = 1.0;  ///< factor of the Hessian
+    double floor = 0.0;  ///< and its least value: max(scale * h, floor)
+};
+
+/// Gradient and exact diagonal Hessian of each row's loss against class indices, unreduced: w (p - [label]) and
+/// w p (1 - p), with w = weight * sample_weight; 0 (and the floor) where a row is ignored. reduction, label_smoothing,
+/// empty and dtype of the options are not used. grad and hess: shape and dtype of logits; grad may be the logits.
+SOFTLOSS_API void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
+                                          const MutableTensorView& grad, const MutableTensorView& hess,
+                                          const ClassLossOptions& options = {},
+                                          const HessianOptions& hessian = {});
+SOFTLOSS_API void binary_cross_entropy_with_logits_grad_hess(
+    const TensorView& logits, const TensorView& target, const MutableTensorView& grad,
+    const MutableTensorView& hess, const BinaryLossOptions& options = {}, const HessianOptions& hessian = {});
+
+/// Vector-Jacobian product of softmax from its result: dx = y (dy - sum(y dy)). All of one shape and dtype; dx may be dy.
+SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
+                                   int axis = -1);
+/// The same of log_softmax: dx = dy - exp(y) sum(dy).
+SOFTLOSS_API void log_softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
+                                       int axis = -1);
+
+// ---- scores -------------------------------------------------------------------------------------------------------------
+
+struct ScoreOptions {
+    int axis = -1;
+    std::int64_t k = 0;  ///< how many of the largest
+    double temperature = 1.0;
+    std::optional<std::int64_t> ignore_index = -100;  ///< token_logprobs alone
+};
+
+/// The k largest probabilities of each row, largest first (ties by index), and their classes (int64). prob, index: shape
+/// of x with k at the axis. Reads x once and allocates nothing of its size.
+SOFTLOSS_API void softmax_topk(const TensorView& x, const MutableTensorView& prob,
+                               const MutableTensorView& index, const ScoreOptions& options = {.k = 1});
+
+/// Where token_logprobs puts what; any may be null. Shape of logits without the axis; the last two with k at the end.
+struct TokenScoreViews {
+    const MutableTensorView* logprob = nullptr;      ///< log-probability of the target, 0 where ignored
+    const MutableTensorView* argmax = nullptr;       ///< int64: the class with the largest logit
+    const MutableTensorView* rank = nullptr;         ///< int64: 1 + number of larger logits, 0 where ignored
+    const MutableTensorView* entropy = nullptr;      ///< of the row's distribution, in nats
+    const MutableTensorView* top_logprob = nullptr;  ///< the k largest log-probabilities
+    const MutableTensorView* top_index = nullptr;    ///< int64: their classes
+};
+SOFTLOSS_API void token_logprobs(const TensorView& logits, const TensorView& target,
+                                 const TokenScoreViews& out, const ScoreOptions& options = {});
+
 // ---- threads, build ---------------------------------------------------------------------------------------------------
 
 SOFTLOSS_API void set_num_threads(int n);

@@ -29,8 +29,10 @@ struct CompensatedSum {
     }
     /// hi alone where lo is not a number: the sum is infinite or NaN.
     SOFTLOSS_INLINE double total() const {
-        const auto all = fold_pairs<kLanes<T>>(hi, lo);
-        return all.lo == all.lo ? all.hi + all.lo : all.hi;
+        const D<T> low = select(equal(lo, lo), lo, splat<D<T>>(0));
+        const auto all = fold_lanes(Pair<D<T>>{hi, low});
+        const double plain = fold(hi, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
+        return all.hi == all.hi ? all.hi : plain;
     }
 };
 
@@ -57,7 +59,7 @@ SOFTLOSS_INLINE D<T> load_double(const T* x, std::int64_t i, int valid, T fill) 
 
 double weighted_gap(const double* x, const double* q, std::int64_t n, double maximum) {
     const V<double> zero = splat<V<double>>(0), m = splat<V<double>>(maximum);
-    return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) {
+    return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<double> weight = load_double(q, i, valid, 0.0);
         const V<double> gap = m - load_double(x, i, valid, 0.0);
         sum.add_product(weight, select(equal(weight, zero), zero, gap));
@@ -66,7 +68,7 @@ double weighted_gap(const double* x, const double* q, std::int64_t n, double max
 
 double weighted_surprisal(const double* x, const double* q, std::int64_t n) {
     const V<double> zero = splat<V<double>>(0);
-    return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) {
+    return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<double> weight = load_double(q, i, valid, 0.0);
         const V<double> surprisal = -log(load_double(x, i, valid, 1.0));
         sum.add_product(weight, select(equal(weight, zero), zero, surprisal));
@@ -75,18 +77,66 @@ double weighted_surprisal(const double* x, const double* q, std::int64_t n) {
 
 double weighted_exp_sum(const double* x, const double* b, std::int64_t n, double maximum) {
     const V<double> zero = splat<V<double>>(0), m = splat<V<double>>(maximum);
-    return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) {
-        const V<double> weight = load_double(b, i, valid, 0.0);
-        const V<double> d = load_double(x, i, valid, 0.0) - m;
-        const V<double> e = exp_nonpositive(select(less(zero, d), zero, d));
-        sum.add_product(weight, select(equal(weight, zero), zero, e));
-    });
+    return 1 / kExpFactor<double> *
+           sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+               const V<double> weight = load_double(b, i, valid, 0.0);
+               const V<double> d = load_double(x, i, valid, 0.0) - m;
+               const V<double> e = exp_nonpositive(select(less(zero, d), zero, d));
+               sum.add_product(weight, select(equal(weight, zero), zero, e));
+           });
 }
 
 template <class T>
 double sum(const T* x, std::int64_t n) {
-    return sum_over<T>(
-        n, [&](auto& sum, std::int64_t i, int valid) { sum.add(load_double(x, i, valid, T(0))); });
+    return sum_over<T>(n, [&](auto& sum, std::int64_t i, int valid)
+                              SOFTLOSS_LAMBDA { sum.add(load_double(x, i, valid, T(0))); });
+}
+
+/// g[i] = factor (total p[i] - q[i]); where x is the maximum, p = 1 - others_share.
+void soft_gradient(const double* x, const double* p, const double* q, double* g, std::int64_t n,
+                   double maximum, double others_share, double total, double factor) {
+    const V<double> all = splat<V<double>>(total), m = splat<V<double>>(maximum),
+                    f = splat<V<double>>(factor);
+    const V<double> others = splat<V<double>>(total * others_share);
+    for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        const V<double> weight = load_some(q + i, valid);
+        const V<double> plain = fma(all, load_some(p + i, valid), -weight);
+        const V<double> at_maximum = (all - weight) - others;
+        store_some(g + i, f * select(equal(load_some(x + i, valid), m), at_maximum, plain), valid);
+    });
+}
+
+/// dot(a, b) and sum(a), compensated.
+template <class T>
+SOFTLOSS_INLINE double dot(const T* a, const T* b, std::int64_t n) {
+    return sum_over<T>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        sum.add_product(load_double(a, i, valid, T(0)), load_double(b, i, valid, T(0)));
+    });
+}
+/// A double as hi + lo in T.
+template <class T>
+SOFTLOSS_INLINE Pair<V<T>> split(double x) {
+    const T hi = static_cast<T>(x);
+    return splat_pair<V<T>>(hi, static_cast<T>(x - static_cast<double>(hi)));
+}
+
+/// y, dy, dx: (n). dx = y (dy - sum(y dy)), with 0 * inf = 0 nowhere: y > 0 takes part as it is.
+template <class T>
+void softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
+    const auto s = split<T>(dot(y, dy, n));
+    for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        const V<T> d = (load_some(dy + i, valid) - s.hi) - s.lo;
+        store_some(dx + i, canonical<T>(load_some(y + i, valid) * d), valid);
+    });
+}
+/// y = log_softmax(x), dy, dx: (n). dx = dy - exp(y) sum(dy).
+template <class T>
+void log_softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
+    const auto s = split<T>(sum(dy, n) / static_cast<double>(kExpFactor<T>));
+    for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        const V<T> e = exp_nonpositive(load_some(y + i, valid)), d = load_some(dy + i, valid);
+        store_some(dx + i, canonical<T>(d - fma(e, s.hi, e * s.lo)), valid);
+    });
 }
 
 /// y[i] = log(x[i]).
@@ -94,7 +144,8 @@ void log_values(const double* x, double* y, std::int64_t n) {
     constexpr int W = kLanes<double>;
     std::int64_t i = 0;
     for (; i + W <= n; i += W) store(y + i, log(load<V<double>>(x + i)));
-    if (i < n) store_first(y + i, log(load_first(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
+    if (i < n)
+        store_first(y + i, log(load_first<W>(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
 }
 
 }  // namespace

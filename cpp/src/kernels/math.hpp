@@ -4,9 +4,13 @@
 //
 // Both functions split their argument with a table of eight entries, which every instruction set looks up in a
 // register, so that the polynomial sees a small remainder and its rounding does not reach the last bit:
-//   exp(x) = 2^(k/8) * exp(r),  k = round(8 x / ln 2), |r| <= ln2/16   (table: 2^(j/8), j = k mod 8; P. Tang, 1989)
+//   exp(x) = 2^(k/8) * exp(r),  k = round(8 x / ln 2), |r| <= ln2/16   (P. Tang, 1989)
 //   log(u) = k ln2 - log(R_j) + log1p(z R_j - 1),  u = 2^k z,  z in [0.699, 1.398)   (table: R_j ~ 1/z, few bits)
 // Coefficients: minimax (Remez) for (exp(r) - 1 - r) / r^2 and (log1p(t) - t) / t^2 on the intervals named below.
+//
+// exp comes times kExpFactor, c. No eight numbers 2^(j/8) are all close to floating-point numbers, but c 2^(j/8) can be:
+// c was searched so that the eight are within 2^-28.4 (float) and 2^-57.4 (double). Ratios of exponentials, which is all
+// that softmax and the losses need, do not see c; the few who do divide by it.
 #pragma once
 
 #include "vec.hpp"
@@ -23,16 +27,9 @@ struct MathConstants<float> {
     static constexpr float kMagic = 0x1.8p23f;  // adding it rounds to an integer, kept in the low bits
     static constexpr float kEightByLn2 = 0x1.715476p3f;
     static constexpr float kLn2By8High = 0x1.62e43p-4f, kLn2By8Low = -0x1.05c61p-32f;
-    static constexpr float kExp2[8] = {0x1p0f,        0x1.172b84p0f, 0x1.306fe0p0f, 0x1.4bfdaep0f,
-                                       0x1.6a09e6p0f, 0x1.8ace54p0f, 0x1.ae89fap0f, 0x1.d5818ep0f};
-    static constexpr float kExp2Relative[8] = {0.0f,
-                                               -0x1.9c0c22p-27f,
-                                               0x1.125002p-25f,
-                                               -0x1.0a355p-25f,
-                                               0x1.26055cp-26f,
-                                               0x1.67a1cap-28f,
-                                               -0x1.f9c304p-27f,
-                                               -0x1.a5217cp-28f};
+    static constexpr float kExp2[8] = {0x1.16747cp+0f, 0x1.2fa848p+0f, 0x1.4b2404p+0f, 0x1.691c8ap+0f,
+                                       0x1.89cb7cp+0f, 0x1.ad6fb4p+0f, 0x1.d44dbcp+0f, 0x1.feb052p+0f};
+    static constexpr float kExpInverse = 0x1.d6b62ap-1f, kExpInverseLow = -0x1.20cdaap-28f;  // 1 / c
     static constexpr float kExpPoly[] = {0x1p-1f, 0x1.555b7ep-3f, 0x1.555c2ep-5f};  // |error of exp| < 2^-31
     static constexpr float kSmallestExponent =
         -131.0f;  // exp of anything lower is 0 beside 1, subnormals included
@@ -55,22 +52,10 @@ struct MathConstants<double> {
     static constexpr double kMagic = 0x1.8p52;
     static constexpr double kEightByLn2 = 0x1.71547652b82fep3;
     static constexpr double kLn2By8High = 0x1.62e42fefa39efp-4, kLn2By8Low = 0x1.abc9e3b39803fp-59;
-    static constexpr double kExp2[8] = {0x1p0,
-                                        0x1.172b83c7d517bp0,
-                                        0x1.306fe0a31b715p0,
-                                        0x1.4bfdad5362a27p0,
-                                        0x1.6a09e667f3bcdp0,
-                                        0x1.8ace5422aa0dbp0,
-                                        0x1.ae89f995ad3adp0,
-                                        0x1.d5818dcfba487p0};
-    static constexpr double kExp2Relative[8] = {0.0,
-                                                -0x1.01b15ep-55,
-                                                0x1.34d754p-55,
-                                                0x1.690cecp-56,
-                                                -0x1.3b3efcp-54,
-                                                0x1.db72fcp-55,
-                                                0x1.c1a77ap-55,
-                                                0x1.4a385ap-56};
+    static constexpr double kExp2[8] = {0x1.111bc3f894d49p+0, 0x1.29d3aed43a279p+0, 0x1.44c8536776f31p+0,
+                                        0x1.622d87bbcdc36p+0, 0x1.823bd2e53e75cp+0, 0x1.a530d9b65e7f9p+0,
+                                        0x1.cb4fd54b19991p+0, 0x1.f4e2144e100b4p+0};
+    static constexpr double kExpInverse = 0x1.dfed3241a509ap-1, kExpInverseLow = 0x1.14bc69b901005p-55;
     static constexpr double kExpPoly[] = {0x1.000000000002ep-1, 0x1.55555555555d1p-3,  0x1.5555554e8d74bp-5,
                                           0x1.1111110ab75e3p-7, 0x1.6c1b7359ef355p-10, 0x1.a01f90dfb8849p-13};
     static constexpr double kSmallestExponent = -1060.0;
@@ -117,27 +102,46 @@ SOFTLOSS_INLINE V polynomial(V x, const T (&c)[N]) {
     return p;
 }
 
-/// s + e = a + b exactly, for |a| >= |b| or a = 0.
+/// A number as the unevaluated sum hi + lo.
 template <class V>
 struct Pair {
     V hi, lo;
 };
+/// hi + lo = a + b exactly, for |a| >= |b| or a = 0.
 template <class V>
 SOFTLOSS_INLINE Pair<V> fast_two_sum(V a, V b) {
     const V s = a + b;
     return {s, (a - s) + b};
 }
+/// hi + lo = a + b exactly.
 template <class V>
 SOFTLOSS_INLINE Pair<V> two_sum(V a, V b) {
     const V s = a + b, t = s - a;
     return {s, (a - (s - t)) + (b - t)};
 }
+/// Twice the precision of V, for addends of one sign.
+template <class V>
+SOFTLOSS_INLINE Pair<V> operator+(Pair<V> a, Pair<V> b) {
+    const Pair<V> s = two_sum(a.hi, b.hi);
+    return fast_two_sum(s.hi, s.lo + (a.lo + b.lo));
+}
+/// a / b to nearly twice the precision of V.
+template <class V>
+SOFTLOSS_INLINE Pair<V> operator/(Pair<V> a, Pair<V> b) {
+    const V q = a.hi / b.hi;
+    return {q, (fma(-q, b.hi, a.hi) + (a.lo - q * b.lo)) / b.hi};
+}
 
-/// exp as scale + scale * fraction, unevaluated: |fraction| < 0.047, scale a table entry times a power of two.
+/// The factor of every exponential, c 2^(0/8).
+template <class T>
+constexpr T kExpFactor = MathConstants<T>::kExp2[0];
+
+/// c exp(x) as scale + scale * fraction, unevaluated: |fraction| < 0.047, scale a table entry times a power of two.
 template <class V>
 struct ExpParts {
     V scale, fraction;
     SOFTLOSS_INLINE V value() const { return fma(scale, fraction, scale); }
+    SOFTLOSS_INLINE Pair<V> pair() const { return {value(), fma(scale, fraction, scale - value())}; }
 };
 
 /// The constant that makes exp_parts return exp(x) * 2^exponent; `exponent` holds an integer of magnitude < 2^13.
@@ -147,8 +151,8 @@ SOFTLOSS_INLINE V exp_magic(V exponent) {
     return splat<V>(C::kMagic) + exponent * splat<V>(8);
 }
 
-/// exp(x + x_low) * 2^exponent for |x| <= 8192, |x_low| <= 2^-11, results in the normal range.
-/// Unevaluated error: float < 2^-28.5 relative, double < 2^-56 relative; value() adds one rounding (<= 0.52 ULP).
+/// c exp(x + x_low) * 2^exponent for |x| <= 8192, |x_low| <= 2^-11, results in the normal range.
+/// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding (<= 0.54 ULP).
 /// A NaN in x comes through in `fraction`.
 template <bool HasLow, class V>
 SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, [[maybe_unused]] V x_low) {
@@ -164,7 +168,7 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, [[maybe_unused]] V x_low) {
     const auto index = as_int(t);
     const V table = lookup8<T>(kExp2Bits<T>.entry, index);
     const V scale = as_float<T>(as_int(table) + shift_left<C::kMantissaBits - 3>(index));
-    return {scale, p + lookup8<T>(C::kExp2Relative, index)};
+    return {scale, p};
 }
 
 template <class V>
@@ -172,7 +176,7 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
     return exp_parts<false>(x, magic, x);
 }
 
-/// exp(x) for x <= 0 (NaN comes through), subnormal results included. <= 0.52 ULP where the result is normal.
+/// c exp(x) for x <= 0 (NaN comes through), subnormal results included. <= 0.54 ULP where the result is normal.
 template <class V>
 SOFTLOSS_INLINE V exp_nonpositive(V x) {
     using T = typename LanesOf<V>::type;
@@ -221,14 +225,19 @@ SOFTLOSS_INLINE V log(V x) {
     return select(equal(x, x), at_zero, x);
 }
 
-/// log1p(y) for -1 < y < inf; NaN comes through; y_low extends y below its last bit. <= 0.56 ULP.
+/// log1p(y) for -1 < y < inf; NaN comes through; y_low extends y below its last bit. hi + lo rounded: <= 0.56 ULP.
 template <class V>
-SOFTLOSS_INLINE V log1p(V y, V y_low) {
+SOFTLOSS_INLINE Pair<V> log1p_parts(V y, V y_low) {
     const V one = splat<V>(1);
     const auto big = less(one, y);
     const Pair<V> u = fast_two_sum(select(big, y, one), select(big, one, y));
     const Pair<V> l = log_parts(u.hi, u.lo + y_low);
-    return select(equal(y, y), l.hi + l.lo, y);
+    return {select(equal(y, y), l.hi, y), l.lo};
+}
+template <class V>
+SOFTLOSS_INLINE V log1p(V y, V y_low) {
+    const Pair<V> l = log1p_parts(y, y_low);
+    return l.hi + l.lo;
 }
 template <class V>
 SOFTLOSS_INLINE V log1p(V y) {

@@ -1,15 +1,25 @@
-// Statistics of a row: its maximum and its sum of exponentials, for any layout.
+// Rows: their maximum, their sum of exponentials and their results, for any layout.
 //
-// Lives here: how rows are read (along the vectors or across them), the reference that keeps exp exact, the sums.
-// Must not: what is done with them (softmax.hpp, cross_entropy.hpp), threads.
+// Lives here: how rows are read and written (along the vectors or across them), the reference that keeps exp exact, the
+// passes over a row. Must not: what an operation makes of them (softmax.hpp, cross_entropy.hpp), threads.
 //
 // The reference. The rounding of x - max alone would cost up to |x - max| / 2 ULP in exp. So x stays as it is while
 // |max| <= kFar, and exp(x) is held as exp(x) * 2^(kExpBias - N), N = round(max / ln 2): a power of two costs no
 // rounding. Beyond kFar max is subtracted: every x near enough to count is then within a factor of two of max, and the
 // difference is exact (Sterbenz). With kExpBias, results down to the last subnormal keep their exponent in range.
 //
-// Layouts. Long rows of adjacent elements lie along the vectors. All other rows lie across them: W rows at a time are
-// read into a tile, element i of the W rows being vector i. Both form the same classes (reduce.hpp), hence the same bits.
+// Layouts. Rows of kShortRow adjacent elements and more lie along the vectors. All other rows lie across them: W rows at
+// a time are read into a tile, element i of the W rows being vector i. Both form the same classes (reduce.hpp), hence
+// the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
+// number: those too long for the scratch memory have their exponentials computed twice.
+//
+// An operation `Op` over rows has
+//   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
+//   Op::kExp         its results are made of exponentials, else of the elements;
+//   op.finish(stats, first row, rows)   what is left of W rows (across) or one row (along): a function vector -> result;
+//   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector));
+//   op.after(first row, rows)           called when the results of these rows are written.
+// The passes that all operations share are functions of their own, to keep the library small.
 #pragma once
 
 #include "reduce.hpp"
@@ -19,8 +29,6 @@ namespace softloss {
 namespace {
 
 constexpr double kFar = 1024;
-/// Rows shorter than this are read across the vectors, even when their elements are adjacent.
-constexpr std::int64_t kShortRow = 64;
 
 /// 1 / temperature to twice the precision.
 template <class T>
@@ -31,24 +39,28 @@ struct Temperature {
         value = static_cast<T>(t);
         inverse = static_cast<T>(1 / t);
         // 1 - inverse * t, exactly, then divided by t.
-        const Vec<double, 2> residual = fma(splat<Vec<double, 2>>(-static_cast<double>(inverse)),
-                                            splat<Vec<double, 2>>(t), splat<Vec<double, 2>>(1));
-        inverse_low = static_cast<T>(fold(residual, [](auto a, auto) { return a; }) / t);
+        const auto residual = fma(splat<Vec<double, 2>>(-static_cast<double>(inverse)),
+                                  splat<Vec<double, 2>>(t), splat<Vec<double, 2>>(1));
+        inverse_low = static_cast<T>(low_half(residual).raw[0] / t);
     }
 };
 
-template <class T, bool Scaled>
+/// near: |max| <= kFar in every lane, temperature 1. far: any max, temperature 1. scaled: any max, any temperature.
+enum class Range { near, far, scaled };
+
+template <class T, Range R>
 struct Reference {
-    Temperature<T> temperature;
+    const Temperature<T>& temperature;
     V<T> maximum, shift, lowest, magic;
 
     SOFTLOSS_INLINE Reference(V<T> m, const Temperature<T>& t) : temperature(t), maximum(m) {
         using C = MathConstants<T>;
         const V<T> zero = splat<V<T>>(0);
-        const V<T> z = Scaled ? m * splat<V<T>>(t.inverse) : m;
+        const V<T> z = R == Range::scaled ? m * splat<V<T>>(t.inverse) : m;
         const auto far = less(splat<V<T>>(kFar), abs(z));
         shift = select(far, m, zero);
-        lowest = fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(Scaled ? t.value : 1), m - shift);
+        lowest =
+            fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(R == Range::scaled ? t.value : 1), m - shift);
         const V<T> near = select(far, zero, z);
         const V<T> n =
             fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
@@ -56,8 +68,8 @@ struct Reference {
     }
     /// exp(x / temperature) in units of the reference.
     SOFTLOSS_INLINE ExpParts<V<T>> exp(V<T> x) const {
-        const V<T> d = max(lowest, x - shift);
-        if constexpr (!Scaled) {
+        const V<T> d = max(lowest, R == Range::near ? x : x - shift);
+        if constexpr (R != Range::scaled) {
             return exp_parts(d, magic);
         } else {
             const V<T> inverse = splat<V<T>>(temperature.inverse);
@@ -68,38 +80,54 @@ struct Reference {
     }
 };
 
-/// What the losses need of a row: sum of exponentials without the elements equal to the maximum, and their count.
+/// Calls f with the Reference of these maxima that does the least work.
+template <class T, class F>
+SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperature, F f) {
+    if (temperature.value != 1 || temperature.inverse_low != 0) {
+        f(Reference<T, Range::scaled>(maximum, temperature));
+    } else if (any(less(splat<V<T>>(kFar), abs(maximum)))) {
+        f(Reference<T, Range::far>(maximum, temperature));
+    } else {
+        f(Reference<T, Range::near>(maximum, temperature));
+    }
+}
+
+/// What is known of W rows, one in each lane, or of one row, the same in every lane. sum: of the exponentials in units
+/// of the reference, without those of the maxima where Op::kOthers; maxima: their number, then.
 template <class T>
-struct Others {
-    Sum<T> sum;
-    D<T> count = splat<D<T>>(0);
+struct Stats {
+    V<T> maximum;
+    Pair<V<T>> largest;  ///< the maximum's exponential
+    Pair<V<T>> sum;
+    V<T> maxima;
 };
 
-/// The accumulator of one class: all exponentials, or all but the maxima.
-template <class T, bool ExcludeMaxima>
+/// The accumulator of one class.
+template <class T, bool Others, bool Careful>
 struct ClassSum {
-    ExpSum<T> sum;
-    IntVec<T, kLanes<T>> maxima = splat<IntVec<T, kLanes<T>>>(0);
+    using Sum = Select<Careful, CarefulSum<T>, ExpSum<T>>;
+    using I = IntVec<T, kLanes<T>>;
+    Sum sum;
+    I maxima = splat<I>(0);
 
-    template <bool Scaled>
-    SOFTLOSS_INLINE ExpParts<V<T>> add(V<T> x, const Reference<T, Scaled>& ref) {
-        auto e = ref.exp(x);
-        auto counted = e;
-        if constexpr (ExcludeMaxima) {
+    template <Range R>
+    SOFTLOSS_INLINE ExpParts<V<T>> add(V<T> x, const Reference<T, R>& ref) {
+        const auto e = ref.exp(x);
+        if constexpr (Others) {
             const auto is_max = equal(x, ref.maximum);
-            counted.scale = select(is_max, splat<V<T>>(0), e.scale);
+            sum.add({select(is_max, splat<V<T>>(0), e.scale), e.fraction});
             maxima = maxima - is_max;
+        } else {
+            sum.add(e);
         }
-        sum.add(counted);
         return e;
     }
     /// The same for the first `valid` lanes alone.
-    template <bool Scaled>
-    SOFTLOSS_INLINE ExpParts<V<T>> add_first(V<T> x, int valid, const Reference<T, Scaled>& ref) {
-        using I = IntVec<T, kLanes<T>>;
+    template <Range R>
+    SOFTLOSS_INLINE ExpParts<V<T>> add_first(V<T> x, int valid, const Reference<T, R>& ref) {
         const auto e = ref.exp(x);
-        auto inside = less(iota<I>(), splat<I>(valid));
-        if constexpr (ExcludeMaxima) {
+        auto inside = less(iota<I>(), splat<I>(static_cast<typename IntOf<T>::type>(valid)));
+        if constexpr (Others) {
             const auto is_max = equal(x, ref.maximum) & inside;
             maxima = maxima - is_max;
             inside = inside - is_max;  // -1 - -1 = 0
@@ -109,29 +137,42 @@ struct ClassSum {
     }
 };
 
+/// Others below this are summed again by CarefulSum: ExpSum's error is relative to kUnit.
+template <class T>
+constexpr T kSmallOthers = kUnit<T> / 1024;
+
+/// A NaN of one bit pattern for every way a NaN can arise.
+template <class T>
+SOFTLOSS_INLINE V<T> canonical(V<T> y) {
+    return select(equal(y, y), y, splat<V<T>>(static_cast<T>(__builtin_nanf(""))));
+}
+
+/// Calls put(i, valid) for the vectors of a row of n elements.
+template <int W, class Put>
+SOFTLOSS_INLINE void for_each_vector(std::int64_t n, Put put) {
+    std::int64_t i = 0;
+    for (; i + W <= n; i += W) put(i, W);
+    if (i < n) put(i, static_cast<int>(n - i));
+}
+
 // ---- rows along the vectors -----------------------------------------------------------------------------------
 
-/// The last elements of a row, padded with copies of the first of them.
 template <class S>
-SOFTLOSS_INLINE V<Compute<S>> load_first(const S* x, int valid) {
+SOFTLOSS_INLINE V<Compute<S>> load_some(const S* x, int valid) {
     constexpr int W = kLanes<Compute<S>>;
-    S padded[W];
-    for (int i = 0; i < W; ++i) padded[i] = x[i < valid ? i : 0];
-    return from_storage<W>(padded);
+    return valid == W ? from_storage<W>(x) : load_first<W>(x, valid);
 }
 template <class S>
-SOFTLOSS_INLINE void store_first(S* y, V<Compute<S>> v, int valid) {
-    S all[kLanes<Compute<S>>];
-    to_storage(all, v);
-    __builtin_memcpy(y, all, sizeof(S) * valid);
+SOFTLOSS_INLINE void store_some(S* y, V<Compute<S>> v, int valid) {
+    if (valid == kLanes<Compute<S>>) to_storage(y, v);
+    else store_first(y, v, valid);
 }
 
-/// x: (n) adjacent elements -> the largest, with +0 for -0.
+/// x: (n) adjacent elements, n >= W -> the largest, with +0 for -0.
 template <class S>
-SOFTLOSS_INLINE Compute<S> row_max(const S* x, std::int64_t n) {
+[[gnu::noinline]] Compute<S> row_max(const S* x, std::int64_t n) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
-    if (n < W) return fold_max<T>(load_first(x, static_cast<int>(n))) + T(0);
     V<T> m0 = from_storage<W>(x), m1 = m0, m2 = m0, m3 = m0;
     std::int64_t i = 0;
     for (; i + 4 * W <= n; i += 4 * W) {
@@ -145,159 +186,418 @@ SOFTLOSS_INLINE Compute<S> row_max(const S* x, std::int64_t n) {
     return fold_max<T>(max(max(m0, m1), max(m2, m3))) + T(0);
 }
 
-/// x: (n) adjacent elements -> class sums in the lanes. Exponentials are left in stash (n, padded) unless it is null.
-template <bool ExcludeMaxima, class S, class T, bool Scaled>
-SOFTLOSS_INLINE Others<T> row_sum(const S* x, std::int64_t n, const Reference<T, Scaled>& ref, T* stash) {
+/// x: (n) adjacent elements -> sum and number of maxima. Exponentials are left in stash (n, padded) where Stash.
+/// `next`: what is read after this row, fetched meanwhile.
+template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
+[[gnu::noinline]] void row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
+                               Stats<T>& stats, [[maybe_unused]] const char* next) {
     constexpr int W = kLanes<T>;
-    Others<T> all;
+    Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
-    for (std::int64_t block = 0; block < n; block += kBlock) {
-        Sum<T> block_sum;
-        const std::int64_t block_end = block + kBlock < n ? block + kBlock : n;
-        for (std::int64_t chunk = block; chunk < block_end; chunk += kChunk<T>) {
-            const std::int64_t end = chunk + kChunk<T> < block_end ? chunk + kChunk<T> : block_end;
-            ClassSum<T, ExcludeMaxima> sum;
-            std::int64_t i = chunk;
-            if (stash) {
-                for (; i + W <= end; i += W) store(stash + i, sum.add(from_storage<W>(x + i), ref).value());
-            } else {
-                for (; i + W <= end; i += W) sum.add(from_storage<W>(x + i), ref);
-            }
-            if (i < end) {
-                const int valid = static_cast<int>(end - i);
-                const auto e = sum.add_first(load_first(x + i, valid), valid, ref);
-                if (stash) store(stash + i, e.value());
-            }
-            block_sum = block_sum + sum.sum.total();
-            maxima = maxima + sum.maxima;
+    for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
+        const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
+        ClassSum<T, Others, Careful> sum;
+        std::int64_t i = chunk;
+        for (; i + W <= end; i += W) {
+            prefetch(next + i * sizeof(S));
+            const auto e = sum.add(from_storage<W>(x + i), ref);
+            if constexpr (Stash) store(stash + i, e.value());
         }
-        all.sum = all.sum + block_sum;
+        if (i < end) {
+            const int valid = static_cast<int>(end - i);
+            const auto e = sum.add_first(load_first<W>(x + i, valid), valid, ref);
+            if constexpr (Stash) store(stash + i, e.value());
+        }
+        all = all + sum.sum.total();
+        maxima = maxima + sum.maxima;
     }
-    all.sum = fold_lanes(all.sum);
-    if constexpr (ExcludeMaxima) {
-        all.count = splat<D<T>>(static_cast<double>(fold(maxima, [](auto a, auto b) { return a + b; })));
+    const Pair<T> total = fold_lanes(all);
+    stats.sum = splat_pair<V<T>>(total.hi, total.lo);
+    if constexpr (Others) {
+        stats.maxima =
+            splat<V<T>>(static_cast<T>(fold(maxima, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; })));
     }
-    return all;
+}
+
+/// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_.
+template <class S, class From, class Finish>
+SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stream_, Finish finish) {
+    using T = Compute<S>;
+    constexpr int W = kLanes<T>;
+    constexpr std::int64_t kLine = 64 / sizeof(S);
+    std::int64_t i = 0;
+    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(y) & 63);
+    const bool in_place = static_cast<const void*>(from) == static_cast<const void*>(y);
+    if (n >= 2 * kLine && misaligned % sizeof(S) == 0 && !in_place) {
+        // A line as it lies, then aligned lines; the elements in between are made twice.
+        for (int k = 0; k < kLine; k += W) to_storage(y + k, finish(from_storage<W>(from + k)));
+        i = (64 - misaligned) / std::int64_t{sizeof(S)};
+        if (stream_) {
+            for (; i + kLine <= n; i += kLine) {
+                if constexpr (kLine == W) {
+                    stream(y + i, finish(from_storage<W>(from + i)));
+                } else {
+                    S line[kLine];
+                    for (int k = 0; k < kLine; k += W)
+                        to_storage(line + k, finish(from_storage<W>(from + i + k)));
+                    stream(reinterpret_cast<T*>(y + i), load<V<T>>(reinterpret_cast<const T*>(line)));
+                }
+            }
+        }
+    }
+    for (; i + W <= n; i += W) to_storage(y + i, finish(from_storage<W>(from + i)));
+    if (i < n)
+        store_first(y + i, finish(load_first<W>(from + i, static_cast<int>(n - i))), static_cast<int>(n - i));
+}
+
+template <class S>
+[[gnu::noinline]] void fill_nan(S* y, std::int64_t n) {
+    const auto nan = splat<V<Compute<S>>>(static_cast<Compute<S>>(__builtin_nanf("")));
+    for_each_vector<kLanes<Compute<S>>>(
+        n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { store_some(y + i, nan, valid); });
+}
+
+/// The statistics of one row of adjacent elements; exponentials in stash where Stash.
+template <bool Others, bool Stash, class S>
+[[gnu::noinline]] void row_stats(const S* x, std::int64_t n, const Temperature<Compute<S>>& temperature,
+                                 Compute<S>* stash, Stats<Compute<S>>& stats, const char* next) {
+    using T = Compute<S>;
+    with_reference<T>(splat<V<T>>(row_max(x, n)), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        row_sum<Others, false, Stash>(x, n, ref, stash, stats, next);
+        if constexpr (Others) {
+            if (!(kSmallOthers<T> <= first(stats.sum.hi)))
+                row_sum<true, true, false>(x, n, ref, stash, stats, next);
+        }
+        stats.maximum = ref.maximum;
+        stats.largest = ref.exp(ref.maximum).pair();
+    });
+}
+
+/// e = exp(x) in units of the reference that belongs to the maximum.
+template <class S>
+[[gnu::noinline]] void exp_values(const S* x, std::int64_t n, V<Compute<S>> maximum,
+                                  const Temperature<Compute<S>>& temperature, Compute<S>* e) {
+    using T = Compute<S>;
+    with_reference<T>(maximum, temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            store_some(e + i, ref.exp(load_some(x + i, valid)).value(), valid);
+        });
+    });
+}
+
+/// x, y (and second): (rows, n) along the vectors.
+template <class S, class Op>
+SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
+                                const RowOptions& options, Op& op) {
+    using T = Compute<S>;
+    const Temperature<T> temperature(options.temperature);
+    T* const stash = static_cast<T*>(options.scratch);
+    const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t r = 0; r < rows; ++r) {
+        const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
+        const char* const next = x.data + (r + 1 < rows ? r + 1 : r) * x.row;
+        Stats<T> stats;
+        if (stashed) row_stats<Op::kOthers, Op::kExp>(xr, n, temperature, stash, stats, next);
+        else row_stats<Op::kOthers, false>(xr, n, temperature, stash, stats, next);
+        const auto finish = op.finish(stats, r, 1);
+        if constexpr (Op::kResults > 0) {
+            const auto emit = [&](RowsOut to, auto f) SOFTLOSS_LAMBDA {
+                S* const yr = reinterpret_cast<S*>(to.data + r * to.row);
+                if (finish.invalid) {
+                    fill_nan(yr, n);
+                } else if constexpr (!Op::kExp) {
+                    write_row(xr, yr, n, options.stream, f);
+                } else {
+                    const std::int64_t step = stashed ? n : kChunk<T>;
+                    for (std::int64_t i = 0; i < n; i += step) {
+                        const std::int64_t count = n - i < step ? n - i : step;
+                        if (!stashed) exp_values(xr + i, count, stats.maximum, temperature, stash);
+                        write_row(stash, yr + i, count, options.stream, f);
+                    }
+                }
+            };
+            if constexpr (Op::kResults == 2)
+                emit(second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); });
+            emit(y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); });
+        }
+        op.after(r, 1);
+    }
 }
 
 // ---- rows across the vectors ----------------------------------------------------------------------------------
 
-/// Up to W * kMaxGroups rows, read across: vector (i, g) holds element i of rows g W ... g W + W - 1.
-constexpr int kMaxGroups = 4;
+/// Up to W * kMaxGroups rows share a tile: vector i of group g, at tile + i * pitch + g * W, holds element i of rows
+/// g W ... g W + W - 1 of the tile.
+constexpr int kMaxGroups = 16;
 
+/// x: (rows, n) -> n vectors for every W rows, `pitch` apart; lanes without a row repeat the first. More than W rows only
+/// where rows are adjacent. `flat` has room for W rows of kShortRow elements and one vector.
 template <class S>
-SOFTLOSS_INLINE V<Compute<S>> load_across(const char* x, std::int64_t row, int rows) {
-    constexpr int W = kLanes<Compute<S>>;
-    if (row == sizeof(S) && rows == W) {
-        return from_storage<W>(reinterpret_cast<const S*>(x));
-    }
-    S lanes[W];
-    for (int r = 0; r < W; ++r) __builtin_memcpy(&lanes[r], x + (r < rows ? r : 0) * row, sizeof(S));
-    return from_storage<W>(lanes);
-}
-template <class S>
-SOFTLOSS_INLINE void store_across(char* y, std::int64_t row, int rows, V<Compute<S>> v) {
-    if (row == sizeof(S) && rows == kLanes<Compute<S>>) {
-        return to_storage(reinterpret_cast<S*>(y), v);
-    }
-    S lanes[kLanes<Compute<S>>];
-    to_storage(lanes, v);
-    for (int r = 0; r < rows; ++r) __builtin_memcpy(y + r * row, &lanes[r], sizeof(S));
-}
-
-/// A tile of `rows` <= W rows. Its vectors come from scratch (vector i at tile + i * pitch) or, when the rows are too
-/// long for it (tile is null), from where they lie.
-template <class S>
-struct Tile {
+[[gnu::noinline]] void load_tile(RowsIn x, int rows, std::int64_t n, Compute<S>* tile, std::int64_t pitch,
+                                 Compute<S>* flat) {
     using T = Compute<S>;
-    RowsIn x;
-    int rows;
-    std::int64_t n;
-    T* tile;
-    std::int64_t pitch;
-
-    SOFTLOSS_INLINE V<T> source(std::int64_t i) const {
-        return load_across<S>(x.data + i * x.axis, x.row, rows);
+    constexpr int W = kLanes<T>, P = kColumns<T>;
+    if (x.row == sizeof(S)) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis);
+            T* const to = tile + i * pitch;
+            for_each_vector<W>(rows, [&](std::int64_t r, int valid)
+                                         SOFTLOSS_LAMBDA { store(to + r, load_some(xi + r, valid)); });
+        }
+        return;
     }
-    SOFTLOSS_INLINE V<T> at(std::int64_t i) const { return tile ? load<V<T>>(tile + i * pitch) : source(i); }
-
-    SOFTLOSS_INLINE V<T> max() const {
-        V<T> m = at(0);
-        for (std::int64_t i = 1; i < n; ++i) m = softloss::max(m, at(i));
-        return m + splat<V<T>>(0);
+    if (x.axis != sizeof(S) || n >= kShortRow) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            S lanes[W];
+            for (int r = 0; r < W; ++r)
+                __builtin_memcpy(&lanes[r], x.data + i * x.axis + (r < rows ? r : 0) * x.row, sizeof(S));
+            store(tile + i * pitch, from_storage<W>(lanes));
+        }
+        return;
     }
-    /// Sums per row; exponentials replace the tile's elements when Stash.
-    template <bool ExcludeMaxima, bool Stash, bool Scaled>
-    SOFTLOSS_INLINE Others<T> sum(const Reference<T, Scaled>& ref) const {
-        constexpr int W = kLanes<T>;
-        Sum<T> all[W], block_sum[W];
-        auto maxima = splat<IntVec<T, W>>(0);
-        for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
-            const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
-            const std::int64_t classes = end - chunk < W ? end - chunk : W;
-            for (std::int64_t j = 0; j < classes; ++j) {
-                ClassSum<T, ExcludeMaxima> sum;
-                for (std::int64_t i = chunk + j; i < end; i += W) {
-                    const auto e = sum.add(at(i), ref);
-                    if constexpr (Stash) store(tile + i * pitch, e.value());
-                }
-                block_sum[j] = block_sum[j] + sum.sum.total();
-                maxima = maxima + sum.maxima;
-            }
-            if (end % kBlock == 0 || end == n) {
-                for (int j = 0; j < W; ++j) {
-                    all[j] = all[j] + block_sum[j];
-                    block_sum[j] = Sum<T>();
-                }
+    const T* source = reinterpret_cast<const T*>(x.data);
+    std::int64_t row = x.row / std::int64_t{sizeof(S)};
+    if (sizeof(S) != sizeof(T) || x.row % std::int64_t{sizeof(S)} != 0 || rows < W || n < P) {
+        if (x.row == n * std::int64_t{sizeof(S)}) {
+            const S* const adjacent = reinterpret_cast<const S*>(x.data);
+            for_each_vector<W>(rows * n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                store(flat + i, load_some(adjacent + i, valid));
+            });
+        } else {
+            for (int r = 0; r < rows; ++r) {
+                const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
+                for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                    store_some(flat + r * n + i, load_some(xr + i, valid), valid);
+                });
             }
         }
-        Others<T> result;
-        result.sum = fold_classes<T>(all, n);
-        if constexpr (ExcludeMaxima) result.count = convert<double>(maxima);
-        return result;
+        for (std::int64_t i = rows * n; i < W * n; ++i) flat[i] = flat[i % n];
+        source = flat;
+        row = n;
     }
-};
+    // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
+    V<T> columns[P];
+    for (std::int64_t i = 0; i < n; i += P) {
+        const std::int64_t first = i + P <= n || n < P ? i : n - P;
+        load_columns(source + first, row, columns);
+        for (int c = 0; c < P && first + c < n; ++c) store(tile + (first + c) * pitch, columns[c]);
+    }
+}
 
-/// Calls use(tile, first_row) for tiles of up to W rows that cover the batch; `finish(first_row, groups, tile, pitch)`
-/// after each group of tiles that share scratch memory.
-template <class S, class Use, class Finish>
-SOFTLOSS_INLINE void for_each_tile(RowsIn x, std::int64_t rows, std::int64_t n, void* scratch, Use use,
-                                   Finish finish) {
+/// The reverse. Adjacent elements of short rows are put together in `flat` where a store would touch what follows.
+template <class S>
+[[gnu::noinline]] void store_tile(const Compute<S>* tile, std::int64_t pitch, RowsOut y, int rows,
+                                  std::int64_t n, Compute<S>* flat) {
     using T = Compute<S>;
+    constexpr int W = kLanes<T>, P = kColumns<T>;
+    if (y.row == sizeof(S)) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            S* const yi = reinterpret_cast<S*>(y.data + i * y.axis);
+            const T* const from = tile + i * pitch;
+            for_each_vector<W>(rows, [&](std::int64_t r, int valid) SOFTLOSS_LAMBDA {
+                store_some(yi + r, load<V<T>>(from + r), valid);
+            });
+        }
+        return;
+    }
+    if (y.axis != sizeof(S) || n >= kShortRow || rows > W) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            for (int g = 0; g < rows; g += W) {
+                S lanes[W];
+                to_storage(lanes, load<V<T>>(tile + i * pitch + g));
+                for (int r = g; r < rows && r < g + W; ++r)
+                    __builtin_memcpy(y.data + i * y.axis + r * y.row, &lanes[r - g], sizeof(S));
+            }
+        }
+        return;
+    }
+    V<T> columns[P];
+    for (std::int64_t i = 0; i < n; i += P) {
+        const std::int64_t first = i + P <= n || n < P ? i : n - P;
+        for (int c = 0; c < P; ++c) columns[c] = load<V<T>>(tile + (first + c < n ? first + c : 0) * pitch);
+        store_columns(flat + first, n, columns);
+    }
+    if (y.row == n * std::int64_t{sizeof(S)}) {
+        S* const adjacent = reinterpret_cast<S*>(y.data);
+        for_each_vector<W>(rows * n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            store_some(adjacent + i, load<V<T>>(flat + i), valid);
+        });
+        return;
+    }
+    for (int r = 0; r < rows; ++r) {
+        S* const yr = reinterpret_cast<S*>(y.data + r * y.row);
+        for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            store_some(yr + i, load<V<T>>(flat + r * n + i), valid);
+        });
+    }
+}
+
+/// Maximum of a tile's column of vectors.
+template <class T>
+SOFTLOSS_INLINE V<T> tile_max(const T* tile, std::int64_t pitch, std::int64_t n) {
+    V<T> m0 = load<V<T>>(tile), m1 = m0;
+    std::int64_t i = 1;
+    for (; i + 2 <= n; i += 2) {
+        m0 = max(m0, load<V<T>>(tile + i * pitch));
+        m1 = max(m1, load<V<T>>(tile + (i + 1) * pitch));
+    }
+    if (i < n) m0 = max(m0, load<V<T>>(tile + i * pitch));
+    return max(m0, m1) + splat<V<T>>(0);
+}
+
+/// Sums n elements of W rows, class by class; exponentials are left in stash (like tile; maybe tile) where Stash.
+template <bool Others, bool Careful, bool Stash, class T, Range R>
+[[gnu::noinline]] void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                                const Reference<T, R>& ref, Stats<T>& stats) {
     constexpr int W = kLanes<T>;
-    const std::int64_t vectors = kStashBytes / 64;
-    std::int64_t groups = vectors / 4 / (n > 0 ? n : 1);
-    groups = groups > kMaxGroups ? kMaxGroups : groups < 1 ? 1 : groups;
-    T* const memory = n <= vectors ? static_cast<T*>(scratch) : nullptr;
+    auto maxima = splat<IntVec<T, W>>(0);
+    const auto one_class = [&](std::int64_t first, std::int64_t end, std::int64_t step) SOFTLOSS_LAMBDA {
+        ClassSum<T, Others, Careful> sum;
+        for (std::int64_t i = first; i < end; i += step) {
+            const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
+            if constexpr (Stash) store(stash + i * pitch, e.value());
+        }
+        maxima = maxima + sum.maxima;
+        return sum.sum.total();
+    };
+    if (n < kShortRow) {
+        stats.sum = one_class(0, n, 1);
+    } else {
+        Pair<V<T>> classes[W];
+        for (int j = 0; j < W; ++j) classes[j] = splat_pair<V<T>>(0, 0);
+        for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
+            const std::int64_t end = n - chunk < kChunk<T> ? n : chunk + kChunk<T>;
+            for (std::int64_t j = 0; j < W && chunk + j < end; ++j)
+                classes[j] = classes[j] + one_class(chunk + j, end, W);
+        }
+        stats.sum = fold_classes<T>(classes);
+    }
+    if constexpr (Others) stats.maxima = convert<T>(maxima);
+}
+
+/// The statistics of W rows that lie in a tile.
+template <bool Others, bool Stash, class T>
+[[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                                  const Temperature<T>& temperature, Stats<T>& stats) {
+    with_reference<T>(tile_max(tile, pitch, n), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, stats);
+        if constexpr (Others) {
+            const auto small = less(stats.sum.hi, splat<V<T>>(kSmallOthers<T>));
+            if (any(small)) {
+                Stats<T> careful;
+                tile_sum<true, true, false>(tile, stash, pitch, n, ref, careful);
+                stats.sum = {select(small, careful.sum.hi, stats.sum.hi),
+                             select(small, careful.sum.lo, stats.sum.lo)};
+            }
+        }
+        stats.maximum = ref.maximum;
+        stats.largest = ref.exp(ref.maximum).pair();
+    });
+}
+
+/// How the elements of one storage type are read and written: what rows_across knows of it.
+template <class T>
+struct Storage {
+    std::int64_t size;
+    void (*load)(RowsIn, int, std::int64_t, T*, std::int64_t, T*);
+    void (*store)(const T*, std::int64_t, RowsOut, int, std::int64_t, T*);
+};
+template <class S>
+constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>};
+
+/// y = finish(group, vector of the tile `from`), for all vectors; `to` is a tile that may be overwritten.
+template <class T, class Finish>
+SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to, std::int64_t pitch,
+                                RowsOut y, int rows, std::int64_t n, T* flat, Finish finish) {
+    constexpr int W = kLanes<T>, P = kColumns<T>;
+    const bool native = storage.size == sizeof(T);
+    if (native && y.row == sizeof(T)) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            T* const yi = reinterpret_cast<T*>(y.data + i * y.axis);
+            std::int64_t g = 0;
+            for (; (g + 1) * W <= rows; ++g)
+                store(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
+            if (g * W < rows)
+                store_first(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)),
+                            rows - static_cast<int>(g) * W);
+        }
+    } else if (native && y.axis == sizeof(T) && y.row % std::int64_t{sizeof(T)} == 0 && rows == W && n >= P) {
+        // P columns at a time; the last P overlap those before.
+        V<T> columns[P];
+        for (std::int64_t i = 0; i < n; i += P) {
+            const std::int64_t first = i + P <= n ? i : n - P;
+            for (int c = 0; c < P; ++c) columns[c] = finish(0, load<V<T>>(from + (first + c) * pitch));
+            store_columns(reinterpret_cast<T*>(y.data) + first, y.row / std::int64_t{sizeof(T)}, columns);
+        }
+    } else {
+        for (std::int64_t i = 0; i < n; ++i) {
+            for (std::int64_t g = 0; g * W < rows; ++g)
+                store(to + i * pitch + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
+        }
+        storage.store(to, pitch, y, rows, n, flat);
+    }
+}
+
+/// x, y (and second): (rows, n) across the vectors.
+template <class T, class Op>
+SOFTLOSS_INLINE void rows_across(const Storage<T>& storage, RowsIn x, RowsOut y, RowsOut second,
+                                 std::int64_t rows, std::int64_t n, const RowOptions& options, Op& op) {
+    constexpr int W = kLanes<T>;
+    const Temperature<T> temperature(options.temperature);
+    T* const memory = static_cast<T*>(options.scratch);
+    T* const memory2 = memory + kStashBytes / sizeof(T);
+    T* const flat = memory2 + kStashBytes / sizeof(T);
+    std::int64_t groups = 1;
+    if (x.row == storage.size) {
+        groups = 512 / n;  // a tile of 32 KiB, or 256 bytes of each element's row
+        groups = groups < 4 ? 4 : groups > kMaxGroups ? kMaxGroups : groups;
+        while (groups > 1 && groups * n > kMaxTile) groups /= 2;
+    }
     const std::int64_t pitch = groups * W;
+    decltype(op.finish(Stats<T>(), 0, 0)) finishes[kMaxGroups];
     for (std::int64_t first = 0; first < rows; first += pitch) {
         const std::int64_t left = rows - first < pitch ? rows - first : pitch;
-        const auto tile_at = [&](std::int64_t g) {
-            const std::int64_t here = left - g * W < W ? left - g * W : W;
-            return Tile<S>{{x.data + (first + g * W) * x.row, x.row, x.axis},
-                           static_cast<int>(here),
-                           n,
-                           memory ? memory + g * W : nullptr,
-                           pitch};
-        };
-        const std::int64_t used = (left + W - 1) / W;
-        if (memory) {
-            for (std::int64_t i = 0; i < n; ++i) {
-                for (std::int64_t g = 0; g < used; ++g) {
-                    const auto tile = tile_at(g);
-                    store(tile.tile + i * pitch, tile.source(i));
-                }
-            }
+        x.data += first == 0 ? 0 : pitch * x.row;
+        storage.load(x, static_cast<int>(left), n, memory, pitch, flat);
+        for (std::int64_t g = 0; g * W < left; ++g) {
+            T* const tile = memory + g * W;
+            Stats<T> stats;
+            // Exponentials may replace the elements, but where these may be summed again.
+            tile_stats<Op::kOthers, Op::kExp>(tile, Op::kOthers ? memory2 + g * W : tile, pitch, n,
+                                              temperature, stats);
+            finishes[g] =
+                op.finish(stats, first + g * W, static_cast<int>(left - g * W < W ? left - g * W : W));
         }
-        for (std::int64_t g = 0; g < used; ++g) use(tile_at(g), first + g * W);
-        finish(first, left, memory, pitch);
+        if constexpr (Op::kResults > 0) {
+            const T* const from = Op::kExp && Op::kOthers ? memory2 : memory;
+            if constexpr (Op::kResults == 2) {
+                second.data += first == 0 ? 0 : pitch * second.row;
+                write_tile(storage, from, memory, pitch, second, static_cast<int>(left), n, flat,
+                           [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
+                               const V<T> result = finishes[g].second(v);
+                               return finishes[g].invalid ? canonical<T>(result) : result;
+                           });
+            }
+            y.data += first == 0 ? 0 : pitch * y.row;
+            write_tile(storage, from, memory, pitch, y, static_cast<int>(left), n, flat,
+                       [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
+                           const V<T> result = finishes[g](v);
+                           return finishes[g].invalid ? canonical<T>(result) : result;
+                       });
+        }
+        for (std::int64_t g = 0; g * W < left; ++g)
+            op.after(first + g * W, static_cast<int>(left - g * W < W ? left - g * W : W));
     }
 }
 
-/// True when rows lie along the vectors.
-template <class S>
-SOFTLOSS_INLINE bool along(std::int64_t axis_stride, std::int64_t n) {
-    return axis_stride == sizeof(S) && n >= kShortRow;
+/// Runs op over (rows, n) of any layout; y and second are ignored where op has no such result.
+template <class S, class Op>
+SOFTLOSS_INLINE void run_rows(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
+                              const RowOptions& options, Op& op) {
+    const bool along = n >= kShortRow && x.axis == sizeof(S) && (Op::kResults < 1 || y.axis == sizeof(S)) &&
+                       (Op::kResults < 2 || second.axis == sizeof(S));
+    if (along) rows_along<S>(x, y, second, rows, n, options, op);
+    else rows_across(kStorage<S>, x, y, second, rows, n, options, op);
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
-// softmax, log_softmax and the log-partition (logsumexp) of rows.
+// softmax, log_softmax, the log-partition and the class losses with their gradients, row by row.
 //
-// Lives here: what is done with a row's statistics (rows.hpp). Must not: layouts, instruction sets, threads.
+// Lives here: what is made of a row's statistics (rows.hpp). Must not: layouts, instruction sets, threads.
 //
-//   softmax:      y[i] = e[i] * (hi + lo),  e = exp(x) in units of the reference, hi + lo = 1 / sum(e) to twice T
+//   softmax:      y[i] = e[i] / sum(e),  e = exp(x) in units of the reference, 1 / sum to twice T
 //   log_softmax:  y[i] = (x[i] - max) - L,  L = log1p(s),  s = sum of exp(x - max) without one maximum
-// Both terms of log_softmax have the same sign, and s is summed without the 1 that would swallow it: nothing cancels,
-// down to the smallest results.
+//   loss:         (max - x[label]) + L
+//   gradient:     factor (p[i] - [i = label]); at the label 1 - p = s / (1 + s) where it is the only maximum, else p <= 1/2
+//   Hessian:      factor p[i] (1 - p[i]), likewise
+// No difference of nearly equal numbers is ever taken, and s is summed without the 1 that would swallow it: nothing
+// cancels, down to the smallest results.
 #pragma once
 
 #include "rows.hpp"
@@ -13,216 +16,317 @@
 namespace softloss {
 namespace {
 
-template <class T>
-struct Inverse {
-    V<T> hi, lo;
+/// What an operation without results of its own per element has in their place.
+struct NoFinish {
+    bool invalid = false;
 };
+
+template <class T>
+SOFTLOSS_INLINE bool any_nan(V<T> v) {
+    return any(not_equal(v, v));
+}
 
 /// 1 / sum to twice the precision of T.
 template <class T>
-SOFTLOSS_INLINE Inverse<T> inverse(const Sum<T>& sum) {
-    const D<T> one = splat<D<T>>(1), q = one / sum.hi;
-    if constexpr (sizeof(T) == 4) {
-        const V<T> hi = convert<float>(q);
-        return {hi, convert<float>(q - convert<double>(hi))};
-    } else {
-        return {q, q * (fma(-q, sum.hi, one) - q * sum.lo)};
-    }
+SOFTLOSS_INLINE Pair<V<T>> inverse(Pair<V<T>> sum) {
+    return splat_pair<V<T>>(1, 0) / sum;
 }
 
-/// log1p(s), s = (others + (count - 1) e_max) / e_max, per lane.
-template <class T, bool Scaled>
-SOFTLOSS_INLINE D<T> log_rest(const Others<T>& others, const Reference<T, Scaled>& ref) {
-    const auto e = ref.exp(ref.maximum);
-    const D<T> one = splat<D<T>>(1);
-    if constexpr (sizeof(T) == 4) {
-        const D<T> scale = convert<double>(e.scale);
-        const D<T> largest = fma(scale, convert<double>(e.fraction), scale);
-        return log1p(others.sum.hi / largest + (others.count - one));
-    } else {
-        const D<T> largest = e.value(), below = fma(e.scale, e.fraction, e.scale - largest);
-        const D<T> q = others.sum.hi / largest;
-        const D<T> q_low = (fma(-q, largest, others.sum.hi) + (others.sum.lo - q * below)) / largest;
-        const auto s = two_sum(others.count - one, q);
-        return log1p(s.hi, s.lo + q_low);
-    }
-}
-
-/// A NaN of one bit pattern for every way a NaN can arise.
+/// s = (others + (maxima - 1) largest) / largest.
 template <class T>
-SOFTLOSS_INLINE V<T> canonical(V<T> y) {
-    return select(equal(y, y), y, splat<V<T>>(static_cast<T>(__builtin_nanf(""))));
+SOFTLOSS_INLINE Pair<V<T>> relative_rest(const Stats<T>& stats) {
+    const auto q = stats.sum / stats.largest;
+    const auto s = two_sum(stats.maxima - splat<V<T>>(1), q.hi);
+    return {s.hi, s.lo + q.lo};
+}
+template <class T>
+SOFTLOSS_INLINE Pair<V<T>> log_rest(const Stats<T>& stats) {
+    const auto s = relative_rest(stats);
+    return log1p_parts(s.hi, s.lo);
 }
 
-template <class T, bool Scaled>
-SOFTLOSS_INLINE V<T> log_probability(V<T> x, V<T> rest, const Reference<T, Scaled>& ref) {
-    const V<T> d = x - ref.maximum;
-    if constexpr (!Scaled) {
-        return d - rest;
-    } else {
-        const auto& t = ref.temperature;
-        // -inf must meet one product alone: the other may have the other sign, or be 0 * inf.
-        const V<T> zero = splat<V<T>>(0), finite = select(equal(d - d, zero), d, zero);
-        return fma(d, splat<V<T>>(t.inverse), fma(finite, splat<V<T>>(t.inverse_low), -rest));
-    }
-}
+template <class T>
+struct Softmax {
+    static constexpr bool kOthers = false, kExp = true;
+    static constexpr int kResults = 1;
 
-/// Calls put(i, valid, V) for the vectors of a row of n elements.
-template <int W, class Put>
-SOFTLOSS_INLINE void for_each_vector(std::int64_t n, Put put) {
-    std::int64_t i = 0;
-    for (; i + W <= n; i += W) put(i, W);
-    if (i < n) put(i, static_cast<int>(n - i));
-}
-
-/// x, y: (n) adjacent elements.
-template <class S, bool Scaled>
-SOFTLOSS_INLINE void softmax_row(const S* x, S* y, std::int64_t n, const Temperature<Compute<S>>& temperature,
-                                 Compute<S>* stash) {
-    using T = Compute<S>;
-    constexpr int W = kLanes<T>;
-    const Reference<T, Scaled> ref(splat<V<T>>(row_max(x, n)), temperature);
-    if (n > kStashBytes / static_cast<std::int64_t>(sizeof(T))) stash = nullptr;
-    const auto sum = row_sum<false>(x, n, ref, stash).sum;
-    const auto inv = inverse<T>(sum);
-    const bool has_nan = !any(equal(sum.hi, sum.hi));
-    const auto put = [&](std::int64_t i, int valid, V<T> e) {
-        V<T> p = fma(e, inv.hi, e * inv.lo);
-        if (has_nan) p = canonical<T>(p);
-        if (valid == W) to_storage(y + i, p);
-        else store_first(y + i, p, valid);
+    struct Finish {
+        Pair<V<T>> inverse;
+        bool invalid;
+        SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, inverse.hi, e * inverse.lo); }
     };
-    if (stash) {
-        for_each_vector<W>(n, [&](std::int64_t i, int valid) { put(i, valid, load<V<T>>(stash + i)); });
-    } else {
-        for_each_vector<W>(n, [&](std::int64_t i, int valid) {
-            put(i, valid, ref.exp(valid == W ? from_storage<W>(x + i) : load_first(x + i, valid)).value());
-        });
+    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
+        const auto i = inverse<T>(stats.sum);
+        return {i, any_nan<T>(i.hi)};
     }
-}
+    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
+};
 
-/// x, y: (rows, n), any strides.
-template <class S, bool Scaled>
-void softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, double t, void* scratch) {
-    using T = Compute<S>;
-    const Temperature<T> temperature(t);
-    if (along<S>(x.axis, n) && y.axis == sizeof(S)) {
-        for (std::int64_t r = 0; r < rows; ++r) {
-            softmax_row<S, Scaled>(reinterpret_cast<const S*>(x.data + r * x.row),
-                                   reinterpret_cast<S*>(y.data + r * y.row), n, temperature,
-                                   static_cast<T*>(scratch));
-        }
-        return;
-    }
-    Inverse<T> inv[kMaxGroups];
-    const auto use = [&](const Tile<S>& tile, std::int64_t first) {
-        const Reference<T, Scaled> ref(tile.max(), temperature);
-        const auto rest = [&](const Sum<T>& sum) { inv[first / kLanes<T> % kMaxGroups] = inverse<T>(sum); };
-        if (tile.tile) {
-            rest(tile.template sum<false, true>(ref).sum);
-        } else {
-            const auto q = inverse<T>(tile.template sum<false, false>(ref).sum);
-            for (std::int64_t i = 0; i < n; ++i) {
-                const V<T> e = ref.exp(tile.source(i)).value();
-                store_across<S>(y.data + first * y.row + i * y.axis, y.row, tile.rows,
-                                canonical<T>(fma(e, q.hi, e * q.lo)));
-            }
+template <class T>
+struct LogSoftmax {
+    static constexpr bool kOthers = true, kExp = false;
+    static constexpr int kResults = 1;
+    Temperature<T> temperature;
+    bool scaled;
+
+    explicit LogSoftmax(double t) : temperature(t), scaled(t != 1) {}
+    struct Finish {
+        V<T> maximum, rest, inverse, inverse_low;
+        bool scaled, invalid;
+        SOFTLOSS_INLINE V<T> operator()(V<T> x) const {
+            const V<T> d = x - maximum;
+            if (!scaled) return d - rest;
+            // -inf must meet one product alone: the other may have the other sign, or be 0 * inf.
+            const V<T> zero = splat<V<T>>(0), finite = select(equal(d - d, zero), d, zero);
+            return fma(d, inverse, fma(finite, inverse_low, -rest));
         }
     };
-    const auto finish = [&](std::int64_t first, std::int64_t left, T* tile, std::int64_t pitch) {
-        if (!tile) return;
+    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
+        const auto l = log_rest<T>(stats);
+        const V<T> rest = l.hi + l.lo;
+        return {stats.maximum,
+                rest,
+                splat<V<T>>(temperature.inverse),
+                splat<V<T>>(temperature.inverse_low),
+                scaled,
+                any_nan<T>(rest)};
+    }
+    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
+};
+
+/// Statistics of rows gathered lane by lane, so that their logarithms are taken W at a time.
+template <class T>
+struct GatheredStats {
+    T maximum[kLanes<T>] = {}, largest_hi[kLanes<T>] = {}, largest_lo[kLanes<T>] = {}, hi[kLanes<T>] = {},
+      lo[kLanes<T>] = {}, maxima[kLanes<T>] = {};
+
+    SOFTLOSS_INLINE void put(const Stats<T>& s, int lane) {
+        maximum[lane] = first(s.maximum);
+        largest_hi[lane] = first(s.largest.hi);
+        largest_lo[lane] = first(s.largest.lo);
+        hi[lane] = first(s.sum.hi);
+        lo[lane] = first(s.sum.lo);
+        maxima[lane] = first(s.maxima);
+    }
+    SOFTLOSS_INLINE Stats<T> get() const {
+        return {load<V<T>>(maximum),
+                {load<V<T>>(largest_hi), load<V<T>>(largest_lo)},
+                {load<V<T>>(hi), load<V<T>>(lo)},
+                load<V<T>>(maxima)};
+    }
+};
+
+/// Calls use(stats, first row, rows) for W rows at a time, whichever way they come.
+template <class T, class Use>
+struct Collected {
+    static constexpr bool kOthers = true, kExp = false;
+    static constexpr int kResults = 0;
+    std::int64_t rows;
+    Use use;
+    GatheredStats<T> gathered{};
+
+    SOFTLOSS_INLINE NoFinish finish(const Stats<T>& stats, std::int64_t first, int count) {
         constexpr int W = kLanes<T>;
-        for (std::int64_t i = 0; i < n; ++i) {
-            for (std::int64_t g = 0; g * W < left; ++g) {
-                const V<T> e = load<V<T>>(tile + i * pitch + g * W);
-                const auto& q = inv[(first / W + g) % kMaxGroups];
-                store_across<S>(y.data + (first + g * W) * y.row + i * y.axis, y.row,
-                                static_cast<int>(left - g * W < W ? left - g * W : W),
-                                canonical<T>(fma(e, q.hi, e * q.lo)));
-            }
+        if (count > 1 || rows == 1) {
+            use(stats, first, count);
+        } else {
+            const int lane = static_cast<int>(first % W);
+            gathered.put(stats, lane);
+            if (lane == W - 1 || first == rows - 1) use(gathered.get(), first - lane, lane + 1);
         }
-    };
-    for_each_tile<S>(x, rows, n, scratch, use, finish);
+        return {};
+    }
+    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
+};
+template <class T, class Use>
+SOFTLOSS_INLINE Collected<T, Use> collected(std::int64_t rows, Use use) {
+    return {rows, use};
 }
 
-/// x, y: (rows, n), any strides.
-template <class S, bool Scaled>
-void log_softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, double t, void* scratch) {
+/// What the loss of W rows needs beside their statistics.
+template <class S>
+struct Labels {
     using T = Compute<S>;
-    constexpr int W = kLanes<T>;
-    const Temperature<T> temperature(t);
-    if (along<S>(x.axis, n) && y.axis == sizeof(S)) {
-        for (std::int64_t r = 0; r < rows; ++r) {
-            const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
-            S* const yr = reinterpret_cast<S*>(y.data + r * y.row);
-            const Reference<T, Scaled> ref(splat<V<T>>(row_max(xr, n)), temperature);
-            const V<T> rest =
-                convert<T>(log_rest<T>(row_sum<true>(xr, n, ref, static_cast<T*>(nullptr)), ref));
-            for_each_vector<W>(n, [&](std::int64_t i, int valid) {
-                if (valid == W) {
-                    to_storage(yr + i, canonical<T>(log_probability<T>(from_storage<W>(xr + i), rest, ref)));
-                } else {
-                    const V<T> v = canonical<T>(log_probability<T>(load_first(xr + i, valid), rest, ref));
-                    store_first(yr + i, v, valid);
-                }
+    const ClassRows& c;
+    const Temperature<T>& temperature;
+
+    /// The logits at the labels of `count` rows; the maximum where a row is ignored.
+    SOFTLOSS_INLINE V<T> picked(std::int64_t first, int count, V<T> maximum) const {
+        constexpr int W = kLanes<T>;
+        S raw[W] = {};
+        bool any_ignored = count < W;
+        for (int r = 0; r < count; ++r) {
+            const std::int64_t label = c.label[first + r];
+            any_ignored = any_ignored || label < 0;
+            __builtin_memcpy(&raw[r], c.x.data + (first + r) * c.x.row + (label < 0 ? 0 : label) * c.x.axis,
+                             sizeof(S));
+        }
+        const V<T> x = from_storage<W>(raw);
+        return any_ignored ? select(kept(first, count), x, maximum) : x;
+    }
+    SOFTLOSS_INLINE IntVec<T, kLanes<T>> kept(std::int64_t first, int count) const {
+        typename IntOf<T>::type mask[kLanes<T>] = {};
+        for (int r = 0; r < count; ++r) mask[r] = c.label[first + r] < 0 ? 0 : -1;
+        return load<IntVec<T, kLanes<T>>>(mask);
+    }
+    /// (maximum - x) / temperature + rest.
+    SOFTLOSS_INLINE V<T> loss(V<T> maximum, V<T> x, Pair<V<T>> rest) const {
+        const auto d = two_sum(maximum, -x);
+        const V<T> low = select(equal(d.lo, d.lo), d.lo, splat<V<T>>(0));  // inf - inf where x is -inf
+        if (temperature.value == 1 && temperature.inverse_low == 0) return d.hi + (rest.hi + (rest.lo + low));
+        const V<T> inverse = splat<V<T>>(temperature.inverse), zero = splat<V<T>>(0);
+        const V<T> finite = select(equal(d.hi - d.hi, zero), d.hi, zero);
+        return fma(d.hi, inverse,
+                   rest.hi + (fma(finite, splat<V<T>>(temperature.inverse_low), low * inverse) + rest.lo));
+    }
+    SOFTLOSS_INLINE void put_loss(const Stats<T>& stats, Pair<V<T>> rest, V<T> x, std::int64_t first,
+                                  int count) const {
+        V<T> value = loss(stats.maximum, x, rest);
+        for (int r = 0; r < count; ++r) {
+            if (c.label[first + r] >= 0) continue;
+            value = select(kept(first, count), value, splat<V<T>>(0));
+            break;
+        }
+        store_some(static_cast<T*>(c.loss) + first, canonical<T>(value), count);
+    }
+};
+
+/// Loss and gradient (and Hessian) in one pass.
+template <class S, bool Hessian>
+struct ClassGradient {
+    using T = Compute<S>;
+    static constexpr int W = kLanes<T>;
+    static constexpr bool kOthers = true, kExp = true;
+    static constexpr int kResults = Hessian ? 2 : 1;
+    Labels<S> labels;
+    T at_label[W], hess_at_maximum[W];
+
+    struct Finish {
+        Pair<V<T>> scale, inverse;  ///< factor / sum, 1 / sum
+        V<T> factor, largest, at_maximum, hess_min;
+        bool invalid;
+        SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, scale.hi, e * scale.lo); }
+        /// factor p (1 - p)
+        SOFTLOSS_INLINE V<T> second(V<T> e) const {
+            const V<T> p = fma(e, inverse.hi, e * inverse.lo);
+            const V<T> rest = select(equal(e, largest), at_maximum, splat<V<T>>(1) - p);
+            return softloss::max(factor * (p * rest), hess_min);
+        }
+    };
+    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t first, int count) {
+        const ClassRows& c = labels.c;
+        const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1);
+        const V<T> x = labels.picked(first, count, stats.maximum);
+        if (c.loss) labels.put_loss(stats, log_rest<T>(stats), x, first, count);
+        T hi[W] = {}, lo[W] = {};
+        for (int r = 0; r < count; ++r) {
+            const double f = c.label[first + r] < 0 ? 0 : c.factor[first + r];
+            hi[r] = static_cast<T>(f);
+            lo[r] = static_cast<T>(f - static_cast<double>(hi[r]));
+        }
+        // One row along the vectors has its factor in every lane.
+        const Pair<V<T>> factor =
+            count == 1 ? splat_pair<V<T>>(hi[0], lo[0]) : Pair<V<T>>{load<V<T>>(hi), load<V<T>>(lo)};
+        const auto rest = relative_rest(stats);  // s; 1 + s = sum / largest
+        const auto all = two_sum(rest.hi, one);
+        const Pair<V<T>> whole = {all.hi, all.lo + rest.lo};
+        const V<T> top = stats.maxima * stats.largest.hi;
+        const auto sum = stats.sum + Pair<V<T>>{top, fma(stats.maxima, stats.largest.hi, -top) +
+                                                         stats.maxima * stats.largest.lo};
+        const auto inv = inverse<T>(sum);
+        const auto kept = not_equal(factor.hi, zero);
+        const auto scale = factor / sum;
+        // 1 - p at the label: s / (1 + s) if it is the only maximum; else from p <= 1/2.
+        const auto share = rest / whole;
+        const auto e = labels_exp(x, stats);
+        const V<T> p_hi = fma(e, inv.hi, e * inv.lo);
+        const V<T> off =
+            select(equal(x, stats.maximum) & equal(stats.maxima, one), share.hi + share.lo, one - p_hi);
+        V<T> at = -(factor.hi * off);
+        at = select(kept, at, zero);
+        store(at_label, canonical<T>(at));
+        const V<T> at_maximum = select(equal(stats.maxima, one), share.hi,
+                                       one - fma(stats.largest.hi, inv.hi, stats.largest.hi * inv.lo));
+        return {{select(kept, scale.hi, zero), select(kept, scale.lo, zero)},
+                inv,
+                factor.hi * splat<V<T>>(static_cast<T>(c.hess_scale)),
+                stats.largest.hi,
+                at_maximum,
+                splat<V<T>>(static_cast<T>(c.hess_min)),
+                any_nan<T>(sum.hi)};
+    }
+    /// exp(x) in the units of the row's sum.
+    SOFTLOSS_INLINE V<T> labels_exp(V<T> x, const Stats<T>& stats) const {
+        T value[W];
+        store(value, x);
+        exp_values(value, W, stats.maximum, labels.temperature, value);
+        return load<V<T>>(value);
+    }
+    SOFTLOSS_INLINE void after(std::int64_t first, int count) const {
+        const ClassRows& c = labels.c;
+        S at[W];
+        to_storage(at, load<V<T>>(at_label));
+        for (int r = 0; r < count; ++r) {
+            const std::int64_t label = c.label[first + r];
+            if (label >= 0)
+                __builtin_memcpy(c.grad.data + (first + r) * c.grad.row + label * c.grad.axis, &at[r],
+                                 sizeof(S));
+        }
+    }
+};
+
+// ---- kernels --------------------------------------------------------------------------------------------------
+
+/// x, y: (rows, n).
+template <class S>
+void softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, const RowOptions& options) {
+    Softmax<Compute<S>> op;
+    run_rows<S>(x, y, {}, rows, n, options, op);
+    if (options.stream) fence();
+}
+
+/// x, y: (rows, n).
+template <class S>
+void log_softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, const RowOptions& options) {
+    LogSoftmax<Compute<S>> op(options.temperature);
+    run_rows<S>(x, y, {}, rows, n, options, op);
+    if (options.stream) fence();
+}
+
+/// x: (rows, n) -> maximum, rest: (rows).
+template <class S>
+void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* rest,
+                    const RowOptions& options) {
+    using T = Compute<S>;
+    auto op = collected<T>(rows, [&](const Stats<T>& stats, std::int64_t first, int count) SOFTLOSS_LAMBDA {
+        const auto l = log_rest<T>(stats);
+        store_some(static_cast<T*>(maximum) + first, stats.maximum, count);
+        store_some(static_cast<T*>(rest) + first, l.hi + l.lo, count);
+    });
+    run_rows<S>(x, {}, {}, rows, n, options, op);
+}
+
+/// x: (rows, n), labels: (rows) -> losses: (rows), gradient and Hessian: (rows, n).
+template <class S>
+void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, const RowOptions& options) {
+    using T = Compute<S>;
+    const Temperature<T> temperature(options.temperature);
+    const Labels<S> labels{c, temperature};
+    if (c.hess.data) {
+        ClassGradient<S, true> op{labels, {}, {}};
+        run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op);
+    } else if (c.grad.data) {
+        ClassGradient<S, false> op{labels, {}, {}};
+        run_rows<S>(c.x, c.grad, {}, rows, n, options, op);
+    } else {
+        auto op =
+            collected<T>(rows, [&](const Stats<T>& stats, std::int64_t first, int count) SOFTLOSS_LAMBDA {
+                labels.put_loss(stats, log_rest<T>(stats), labels.picked(first, count, stats.maximum), first,
+                                count);
             });
-        }
-        return;
+        run_rows<S>(c.x, {}, {}, rows, n, options, op);
     }
-    const auto use = [&](const Tile<S>& tile, std::int64_t first) {
-        const Reference<T, Scaled> ref(tile.max(), temperature);
-        const V<T> rest = convert<T>(log_rest<T>(tile.template sum<true, false>(ref), ref));
-        for (std::int64_t i = 0; i < n; ++i) {
-            store_across<S>(y.data + first * y.row + i * y.axis, y.row, tile.rows,
-                            canonical<T>(log_probability<T>(tile.at(i), rest, ref)));
-        }
-    };
-    for_each_tile<S>(x, rows, n, scratch, use, [](auto...) {});
-}
-
-/// x: (rows, n), any strides -> maximum, log_rest: (rows).
-template <class S, bool Scaled>
-void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, double t, double* maximum, double* rest,
-                    void* scratch) {
-    using T = Compute<S>;
-    constexpr int W = kLanes<T>;
-    const Temperature<T> temperature(t);
-    const auto put = [&](std::int64_t first, int valid, const Others<T>& others,
-                         const Reference<T, Scaled>& ref) {
-        double m[W], l[W];
-        store(m, convert<double>(ref.maximum));
-        store(l, log_rest<T>(others, ref));
-        __builtin_memcpy(maximum + first, m, sizeof(double) * valid);
-        __builtin_memcpy(rest + first, l, sizeof(double) * valid);
-    };
-    if (!along<S>(x.axis, n)) {
-        for_each_tile<S>(
-            x, rows, n, scratch,
-            [&](const Tile<S>& tile, std::int64_t first) {
-                const Reference<T, Scaled> ref(tile.max(), temperature);
-                put(first, tile.rows, tile.template sum<true, false>(ref), ref);
-            },
-            [](auto...) {});
-        return;
-    }
-    // The logarithm is taken of W rows at once: row r of a group in lane r.
-    for (std::int64_t first = 0; first < rows; first += W) {
-        const int valid = static_cast<int>(rows - first < W ? rows - first : W);
-        T m[W] = {};
-        double hi[W] = {}, lo[W] = {}, count[W] = {};
-        for (int r = 0; r < valid; ++r) {
-            const S* const xr = reinterpret_cast<const S*>(x.data + (first + r) * x.row);
-            m[r] = row_max(xr, n);
-            const Reference<T, Scaled> ref(splat<V<T>>(m[r]), temperature);
-            const auto others = row_sum<true>(xr, n, ref, static_cast<T*>(nullptr));
-            D<T> lanes[3] = {others.sum.hi, others.sum.lo, others.count};
-            __builtin_memcpy(&hi[r], &lanes[0], sizeof(double));
-            __builtin_memcpy(&lo[r], &lanes[1], sizeof(double));
-            __builtin_memcpy(&count[r], &lanes[2], sizeof(double));
-        }
-        const Reference<T, Scaled> ref(load<V<T>>(m), temperature);
-        put(first, valid, Others<T>{{load<D<T>>(hi), load<D<T>>(lo)}, load<D<T>>(count)}, ref);
-    }
+    if (options.stream) fence();
 }
 
 }  // namespace

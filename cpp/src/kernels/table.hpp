@@ -20,48 +20,108 @@ struct RowsOut {
     std::int64_t row, axis;
 };
 
-/// Scratch memory of a kernel, per thread: one row of exponentials or a tile of rows, and one vector of padding.
+/// Scratch memory of a kernel, per thread: one row of exponentials or a tile of rows, a second tile, some padding.
 constexpr std::int64_t kStashBytes = 1 << 20;
-constexpr std::int64_t kScratchBytes = kStashBytes + 64;
+constexpr std::int64_t kScratchBytes = 2 * kStashBytes + 16384;
+/// Longest row that a kernel takes unless its elements, and those of its results, are adjacent.
+constexpr std::int64_t kMaxTile = kStashBytes / 64;
 
-/// Row transforms. y may be x itself (same layout).
-using RowKernel = void (*)(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, double temperature,
-                           void* scratch);
+/// How a batch is run. `stream`: results are too large to be read again from a cache, write them past it.
+struct RowOptions {
+    double temperature = 1;
+    bool stream = false;
+    void* scratch = nullptr;  ///< kScratchBytes, 64-byte aligned
+};
 
-/// Log-partition of each row as two numbers: logsumexp(x / temperature) = maximum / temperature + log1p(others / largest).
-/// maximum[r] is the largest element (not divided), log_rest[r] >= 0. A row with NaN or +-inf only in the way of a finite
-/// result leaves NaN in log_rest.
-using PartitionKernel = void (*)(RowsIn x, std::int64_t rows, std::int64_t n, double temperature,
-                                 double* maximum, double* log_rest, void* scratch);
+/// Row transforms: y may be x itself (same layout).
+using RowKernel = void (*)(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, const RowOptions& options);
+
+/// Cross-entropy of logits against class indices, one label per row; a label < 0 is ignored: its loss is 0, its gradient
+/// too. Per-row arrays are in the compute type T.
+struct ClassRows {
+    RowsIn x;
+    const std::int64_t* label;  ///< (rows)
+    void* loss = nullptr;       ///< T (rows); may be null
+    RowsOut grad{};             ///< grad[r, i] = factor[r] (p[r, i] - [i = label[r]]); data may be null
+    RowsOut hess{};  ///< hess[r, i] = max(hess_scale factor[r] p (1 - p), hess_min); data may be null
+    const double* factor = nullptr;  ///< (rows), with grad or hess
+    double hess_scale = 1, hess_min = 0;
+};
+using ClassKernel = void (*)(const ClassRows& c, std::int64_t rows, std::int64_t n,
+                             const RowOptions& options);
+
+/// Partition of each row: logsumexp(x / temperature) = maximum / temperature + log_rest, log_rest = log1p(sum of the other
+/// exponentials over the largest) >= 0. maximum is the largest element (not divided). Both: T (rows), native. A row with a
+/// NaN, or without a finite maximum, leaves NaN in log_rest.
+using PartitionKernel = void (*)(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* log_rest,
+                                 const RowOptions& options);
+
+/// What token_logprobs tells of a row of n adjacent logits beside the partition.
+struct RowScores {
+    std::int64_t argmax;   ///< first place of the maximum, n where there is none
+    std::int64_t greater;  ///< elements above `value`
+    double gap;            ///< sum of p (maximum - x) / temperature
+};
+using DescribeKernel = RowScores (*)(const void* x, std::int64_t n, double maximum, double value,
+                                     double temperature);
+/// The k largest of n adjacent elements, largest first, ties by index. Returns how many there are: NaN and -inf are none.
+using TopKernel = std::int64_t (*)(const void* x, std::int64_t n, std::int64_t k, double* value,
+                                   std::int64_t* index);
 
 /// Elementwise transforms of n adjacent elements. y may be x.
 using MapKernel = void (*)(const void* x, void* y, std::int64_t n);
 
+/// Gradient of a transform from its result y: dx = y (dy - sum(y dy)) for softmax, dy - exp(y) sum(dy) for log_softmax;
+/// n adjacent elements; dx may be dy.
+template <class T>
+using BackwardKernel = void (*)(const T* y, const T* dy, T* dx, std::int64_t n);
+
+/// Binary cross-entropy of n adjacent elements; weight, pos_weight, loss, grad, hess may be null.
+template <class T>
+struct BinaryBlock {
+    const T *x, *target, *weight, *pos_weight;
+    T *loss, *grad, *hess;
+    T factor;  ///< of the gradient
+    T hess_scale, hess_min;
+};
+
 /// Kernels that compute in T, on n adjacent elements.
 template <class T>
 struct ComputeKernels {
-    /// Binary cross-entropy of probabilities (logs clamped at -100) and of logits; weight, pos_weight may be null.
-    void (*bce)(const T* probs, const T* target, const T* weight, T* loss, std::int64_t n);
-    void (*bce_logits)(const T* logits, const T* target, const T* weight, const T* pos_weight, T* loss,
-                       std::int64_t n);
+    /// Of probabilities (logs clamped at -100) and of logits.
+    void (*bce)(const BinaryBlock<T>& b, std::int64_t n);
+    void (*bce_logits)(const BinaryBlock<T>& b, std::int64_t n);
     /// True if an element is below 0 or above 1.
     bool (*outside_unit)(const T* x, std::int64_t n);
     /// Sum in a fixed order, compensated.
     double (*sum)(const T* x, std::int64_t n);
+    BackwardKernel<T> softmax_backward, log_softmax_backward;
 };
 
-/// Sums over a row weighted by q, with 0 * inf = 0, on n adjacent elements.
+/// What soft targets, smoothing and probabilities as input need: rows in double, weighted by q, with 0 * inf = 0.
 struct WeightedKernels {
-    double (*gap)(const double* x, const double* q, std::int64_t n, double maximum);  ///< q (maximum - x)
-    double (*surprisal)(const double* x, const double* q, std::int64_t n);            ///< q -log(x)
+    double (*gap)(const double* x, const double* q, std::int64_t n,
+                  double maximum);                                          ///< sum of q (maximum - x)
+    double (*surprisal)(const double* x, const double* q, std::int64_t n);  ///< sum of q -log(x)
     double (*exp_sum)(const double* x, const double* q, std::int64_t n,
-                      double maximum);                        ///< q exp(x - maximum)
+                      double maximum);                        ///< sum of q exp(x - maximum)
     void (*log)(const double* x, double* y, std::int64_t n);  ///< y = log(x)
+    /// g[i] = factor (total p[i] - q[i]), p = softmax(x). others_share: 1 - p of the maximum, exactly.
+    void (*gradient)(const double* x, const double* p, const double* q, double* g, std::int64_t n,
+                     double maximum, double others_share, double total, double factor);
 };
+
+/// prob[j] = softmax(x)[index[j]], the same bits, for k places of n adjacent elements. prob: T (k).
+using PlacesKernel = void (*)(const void* x, std::int64_t n, const std::int64_t* index, std::int64_t k,
+                              void* prob, const RowOptions& options);
 
 struct StorageKernels {
     RowKernel softmax, log_softmax;
     PartitionKernel partition;
+    ClassKernel class_loss;
+    DescribeKernel describe;
+    TopKernel top;
+    PlacesKernel softmax_at;
     MapKernel sigmoid, log_sigmoid;
     MapKernel widen, narrow;  ///< storage -> compute type and back
 };

@@ -21,6 +21,7 @@
 #endif
 
 #define SOFTLOSS_INLINE [[gnu::always_inline]] inline
+#define SOFTLOSS_LAMBDA __attribute__((always_inline))
 
 namespace softloss {
 namespace {
@@ -32,6 +33,27 @@ constexpr int kRegisterBytes = 32;
 #else
 constexpr int kRegisterBytes = 16;
 #endif
+
+/// std::conditional, without std.
+template <bool Condition, class A, class B>
+struct SelectType {
+    using type = A;
+};
+template <class A, class B>
+struct SelectType<false, A, B> {
+    using type = B;
+};
+template <bool Condition, class A, class B>
+using Select = typename SelectType<Condition, A, B>::type;
+
+/// The numbers 0 ... N - 1 as a pack (std::index_sequence, without std).
+template <std::size_t... I>
+struct Indices {};
+template <int N, std::size_t... I>
+constexpr auto make_indices() {
+    if constexpr (sizeof...(I) == N) return Indices<I...>();
+    else return make_indices<N, I..., sizeof...(I)>();
+}
 
 template <class T, int N>
 constexpr bool kNative = sizeof(T) * N <= kRegisterBytes;
@@ -100,16 +122,27 @@ SOFTLOSS_INLINE V iota(typename LanesOf<V>::type first = 0) {
     }
 }
 
+// Loads, stores and halves go register by register: a copy of a whole Vec would be split into small pieces by compilers.
 template <class V>
 SOFTLOSS_INLINE V load(const typename LanesOf<V>::type* p) {
-    V v;
-    __builtin_memcpy(&v, p, sizeof(V));
-    return v;
+    if constexpr (requires(V v) { v.raw; }) {
+        typedef typename V::Raw Unaligned __attribute__((aligned(1), may_alias));
+        return V{*reinterpret_cast<const Unaligned*>(p)};
+    } else {
+        using H = decltype(V::lo);
+        return V{load<H>(p), load<H>(p + LanesOf<H>::count)};
+    }
 }
 
 template <class T, int N>
 SOFTLOSS_INLINE void store(T* p, Vec<T, N> v) {
-    __builtin_memcpy(p, &v, sizeof v);
+    if constexpr (kNative<T, N>) {
+        typedef typename Vec<T, N>::Raw Unaligned __attribute__((aligned(1), may_alias));
+        *reinterpret_cast<Unaligned*>(p) = v.raw;
+    } else {
+        store(p, v.lo);
+        store(p + N / 2, v.hi);
+    }
 }
 
 // ---- lane-wise arithmetic -------------------------------------------------------------------------------------
@@ -172,6 +205,11 @@ template <class T, int N>
 SOFTLOSS_INLINE IntVec<T, N> equal(Vec<T, N> a, Vec<T, N> b) {
     if constexpr (kNative<T, N>) return {(typename IntVec<T, N>::Raw)(a.raw == b.raw)};
     else return {equal(a.lo, b.lo), equal(a.hi, b.hi)};
+}
+template <class T, int N>
+SOFTLOSS_INLINE IntVec<T, N> not_equal(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (kNative<T, N>) return {(typename IntVec<T, N>::Raw)(a.raw != b.raw)};
+    else return {not_equal(a.lo, b.lo), not_equal(a.hi, b.hi)};
 }
 /// mask ? a : b, lane by lane.
 template <class I, class T, int N>
@@ -309,35 +347,31 @@ SOFTLOSS_INLINE Vec<T, N> max(Vec<T, N> a, Vec<T, N> b) {
 
 // ---- lanes: halves, conversions, reductions ---------------------------------------------------------------------
 
+/// Lanes First, First + 1, ... of a native vector, as many as To has.
+template <class To, int First, class T, int N>
+SOFTLOSS_INLINE To lanes_from(Vec<T, N> a) {
+    return [&]<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+        return To{__builtin_shufflevector(a.raw, a.raw, (First + static_cast<int>(I))...)};
+    }(make_indices<LanesOf<To>::count>());
+}
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N / 2> low_half(Vec<T, N> a) {
-    if constexpr (!kNative<T, N>) {
-        return a.lo;
-    } else {
-        Vec<T, N / 2> r;
-        __builtin_memcpy(&r, &a, sizeof r);
-        return r;
-    }
+    if constexpr (!kNative<T, N>) return a.lo;
+    else return lanes_from<Vec<T, N / 2>, 0>(a);
 }
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N / 2> high_half(Vec<T, N> a) {
-    if constexpr (!kNative<T, N>) {
-        return a.hi;
-    } else {
-        Vec<T, N / 2> r;
-        __builtin_memcpy(&r, reinterpret_cast<const char*>(&a) + sizeof r, sizeof r);
-        return r;
-    }
+    if constexpr (!kNative<T, N>) return a.hi;
+    else return lanes_from<Vec<T, N / 2>, N / 2>(a);
 }
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N> join(Vec<T, N / 2> lo, Vec<T, N / 2> hi) {
     if constexpr (!kNative<T, N>) {
         return {lo, hi};
     } else {
-        Vec<T, N> r;
-        __builtin_memcpy(&r, &lo, sizeof lo);
-        __builtin_memcpy(reinterpret_cast<char*>(&r) + sizeof lo, &hi, sizeof hi);
-        return r;
+        return [&]<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+            return Vec<T, N>{__builtin_shufflevector(lo.raw, hi.raw, static_cast<int>(I)...)};
+        }(make_indices<N>());
     }
 }
 
@@ -355,17 +389,39 @@ SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
 template <class Op, class T, int N>
 SOFTLOSS_INLINE T fold(Vec<T, N> a, Op op) {
     if constexpr (N == 1) {
-        T r;
-        __builtin_memcpy(&r, &a, sizeof r);
-        return r;
+        return a.raw[0];
     } else {
         return fold(op(low_half(a), high_half(a)), op);
     }
 }
 
+/// Lane 0.
+template <class T, int N>
+SOFTLOSS_INLINE T first(Vec<T, N> a) {
+    if constexpr (kNative<T, N>) return a.raw[0];
+    else return first(a.lo);
+}
+
+/// True if a lane of the mask is set.
 template <class T, int N>
 SOFTLOSS_INLINE bool any(Vec<T, N> mask) {
-    return fold(mask, [](auto a, auto b) { return a | b; }) != 0;
+    if constexpr (!kNative<T, N>) {
+        return any(mask.lo | mask.hi);
+    } else {
+        [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
+#if defined(__AVX512F__)
+        if constexpr (bytes == 64) return _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw) != 0;
+#endif
+#if defined(__AVX2__)
+        if constexpr (bytes == 32) return _mm256_movemask_epi8((__m256i)mask.raw) != 0;
+#endif
+#if defined(__SSE2__)
+        if constexpr (bytes == 16) return _mm_movemask_epi8((__m128i)mask.raw) != 0;
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+        if constexpr (bytes == 16) return vmaxvq_u32((uint32x4_t)mask.raw) != 0;
+#endif
+        return fold(mask, [](auto a, auto b) SOFTLOSS_LAMBDA { return a | b; }) != 0;
+    }
 }
 
 /// table[index mod 8] for each lane.
@@ -422,6 +478,117 @@ template <int N>
     // The product of two floats is exact in double; one rounding to odd and one to float are one rounding.
     const auto product = convert<double>(a) * convert<double>(b);
     return convert<float>(add_to_odd(product, convert<double>(c)));
+}
+
+// ---- columns of short rows: transposition in pieces of 16 bytes ----------------------------------------------------
+
+/// Elements of a row that load_columns reads: those of 16 bytes.
+template <class T>
+constexpr int kColumns = 16 / sizeof(T);
+
+/// Pieces of 16 bytes, `step` elements apart, one after the other.
+template <class V, class T>
+SOFTLOSS_INLINE V load_pieces(const T* p, std::int64_t step) {
+    constexpr int N = LanesOf<V>::count;
+    if constexpr (N == kColumns<T>) {
+        return load<V>(p);
+    } else {
+        using H = Vec<T, N / 2>;
+        return join<T, N>(load_pieces<H>(p, step), load_pieces<H>(p + N / 2 / kColumns<T> * step, step));
+    }
+}
+/// The reverse for P vectors at once, row after row: piece q of v[k] belongs to row q P + k.
+template <class T, int N, int P>
+SOFTLOSS_INLINE void store_pieces(T* p, std::int64_t row, const Vec<T, N> (&v)[P]) {
+    if constexpr (N == P) {
+        for (int k = 0; k < P; ++k) store(p + k * row, v[k]);
+    } else {
+        Vec<T, N / 2> half[P];
+        for (int k = 0; k < P; ++k) half[k] = low_half(v[k]);
+        store_pieces(p, row, half);
+        for (int k = 0; k < P; ++k) half[k] = high_half(v[k]);
+        store_pieces(p + N / 2 * row, row, half);
+    }
+}
+
+/// From every 16 bytes of a and of b: the elements (of Bytes bytes) of the lower or the upper 8, alternately.
+template <bool Upper, int Bytes, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> interleave(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (!kNative<T, N>) {
+        return {interleave<Upper, Bytes>(a.lo, b.lo), interleave<Upper, Bytes>(a.hi, b.hi)};
+    } else {
+        return [&]<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+            constexpr auto index = [](int i) {
+                constexpr int per = Bytes / sizeof(T),
+                              piece = kColumns<T>;  // elements of a unit, of 16 bytes
+                const int in = i % piece, unit = in / per;
+                return i / piece * piece + (Upper ? piece / 2 : 0) + unit / 2 * per + in % per +
+                       (unit % 2 ? N : 0);
+            };
+            return Vec<T, N>{__builtin_shufflevector(a.raw, b.raw, index(static_cast<int>(I))...)};
+        }(make_indices<N>());
+    }
+}
+
+/// The transposition between a piece of each row and columns; its own inverse.
+template <int N>
+SOFTLOSS_INLINE void transpose(Vec<float, N> (&v)[4]) {
+    const auto a = interleave<false, 4>(v[0], v[1]), b = interleave<true, 4>(v[0], v[1]);
+    const auto c = interleave<false, 4>(v[2], v[3]), d = interleave<true, 4>(v[2], v[3]);
+    v[0] = interleave<false, 8>(a, c);
+    v[1] = interleave<true, 8>(a, c);
+    v[2] = interleave<false, 8>(b, d);
+    v[3] = interleave<true, 8>(b, d);
+}
+template <int N>
+SOFTLOSS_INLINE void transpose(Vec<double, N> (&v)[2]) {
+    const auto a = interleave<false, 8>(v[0], v[1]);
+    v[1] = interleave<true, 8>(v[0], v[1]);
+    v[0] = a;
+}
+
+/// columns[c], lane r = p[r * row + c]: N rows, the first kColumns elements of each.
+template <class T, int N, int P>
+SOFTLOSS_INLINE void load_columns(const T* p, std::int64_t row, Vec<T, N> (&columns)[P]) {
+    for (int k = 0; k < P; ++k) columns[k] = load_pieces<Vec<T, N>>(p + k * row, P * row);
+    transpose(columns);
+}
+/// The reverse, in the order of the rows: what one row's store puts beyond its end, the next one's mends.
+template <class T, int N, int P>
+SOFTLOSS_INLINE void store_columns(T* p, std::int64_t row, Vec<T, N> (&columns)[P]) {
+    transpose(columns);
+    store_pieces(p, row, columns);
+}
+
+// ---- memory without computing --------------------------------------------------------------------------------------
+
+SOFTLOSS_INLINE void prefetch(const char* p) {
+    __builtin_prefetch(p, 0, 2);
+}
+/// A store past the caches; p is aligned to 64 bytes. fence() before others may read it.
+template <class T, int N>
+SOFTLOSS_INLINE void stream(T* p, Vec<T, N> v) {
+    if constexpr (!kNative<T, N>) {
+        stream(p, v.lo);
+        stream(p + N / 2, v.hi);
+    } else {
+        [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
+#if defined(__AVX512F__)
+        if constexpr (bytes == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v.raw);
+#endif
+#if defined(__AVX2__)
+        if constexpr (bytes == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v.raw);
+#endif
+#if defined(__SSE2__)
+        if constexpr (bytes == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v.raw);
+#endif
+        store(p, v);
+    }
+}
+SOFTLOSS_INLINE void fence() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
 
 // ---- storage types: what lies in memory <-> what is computed with -------------------------------------------------
@@ -567,6 +734,79 @@ SOFTLOSS_INLINE Vec<double, N> from_storage(const double* p) {
 template <int N>
 SOFTLOSS_INLINE void to_storage(double* p, Vec<double, N> v) {
     store(p, v);
+}
+
+/// The first `valid` lanes from memory, the others 0; nothing beyond them is touched.
+template <int N, class S>
+SOFTLOSS_INLINE Vec<Compute<S>, N> load_first(const S* p, int valid) {
+    using T = Compute<S>;
+    if constexpr (sizeof(S) == sizeof(T) && !kNative<T, N>) {
+        return {load_first<N / 2>(p, valid), load_first<N / 2>(p + N / 2, valid - N / 2)};
+    } else {
+#if defined(__AVX512F__)
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+        const auto mask = static_cast<std::uint32_t>((1u << valid) - 1);
+        if constexpr (sizeof(S) == 4) return {(Raw)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p)};
+        else if constexpr (sizeof(S) == 8)
+            return {(Raw)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p)};
+        else {
+            S all[N];
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(all),
+                                _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), p));
+            return from_storage<N>(all);
+        }
+#else
+#if defined(__AVX2__)
+        if constexpr (sizeof(S) == sizeof(T) && N * sizeof(T) == 32) {
+            using Raw = typename Vec<T, N>::Raw;
+            const auto inside =
+                less(iota<IntVec<T, N>>(), splat<IntVec<T, N>>(static_cast<typename IntOf<T>::type>(valid)));
+            if constexpr (sizeof(T) == 4) return {(Raw)_mm256_maskload_ps(p, (__m256i)inside.raw)};
+            else return {(Raw)_mm256_maskload_pd(p, (__m256i)inside.raw)};
+        }
+#endif
+        S all[N] = {};
+        for (int i = 0; i < N; ++i) {
+            if (i < valid) __builtin_memcpy(all + i, p + i, sizeof(S));
+        }
+        return from_storage<N>(all);
+#endif
+    }
+}
+/// The first `valid` lanes to memory.
+template <class S, class T, int N>
+SOFTLOSS_INLINE void store_first(S* p, Vec<T, N> v, int valid) {
+    if constexpr (sizeof(S) == sizeof(T) && !kNative<T, N>) {
+        store_first(p, v.lo, valid);
+        store_first(p + N / 2, v.hi, valid - N / 2);
+    } else {
+#if defined(__AVX512F__)
+        const auto mask = static_cast<std::uint32_t>((1u << valid) - 1);
+        if constexpr (sizeof(S) == 4) _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v.raw);
+        else if constexpr (sizeof(S) == 8)
+            _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v.raw);
+        else {
+            S all[N];
+            to_storage(all, v);
+            _mm256_mask_storeu_epi16(p, static_cast<__mmask16>(mask),
+                                     _mm256_loadu_si256(reinterpret_cast<const __m256i*>(all)));
+        }
+#else
+#if defined(__AVX2__)
+        if constexpr (sizeof(S) == sizeof(T) && N * sizeof(T) == 32) {
+            const auto inside =
+                less(iota<IntVec<T, N>>(), splat<IntVec<T, N>>(static_cast<typename IntOf<T>::type>(valid)));
+            if constexpr (sizeof(T) == 4) return _mm256_maskstore_ps(p, (__m256i)inside.raw, (__m256)v.raw);
+            else return _mm256_maskstore_pd(p, (__m256i)inside.raw, (__m256d)v.raw);
+        }
+#endif
+        S all[N];
+        to_storage(all, v);
+        for (int i = 0; i < N; ++i) {
+            if (i < valid) __builtin_memcpy(p + i, all + i, sizeof(S));
+        }
+#endif
+    }
 }
 
 }  // namespace

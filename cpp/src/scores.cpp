@@ -1,0 +1,267 @@
+// softmax_topk and token_logprobs: checks, plan, table look-up, parallel loop.
+//
+// Lives here: what their arguments mean. Must not: SIMD, OpenMP, NumPy.
+//
+// Rows go one at a time, so that all passes over a row but the first find it in the cache. Nothing of the size of the
+// input is allocated.
+#include <atomic>
+#include <numeric>
+
+#include "operands.hpp"
+
+namespace softloss {
+namespace {
+
+/// Up to this many, the largest are kept sorted while the row is read; more are sorted at the end.
+constexpr int64_t kShortList = 128;
+
+/// One row as adjacent elements, and the kernels that read them.
+struct AdjacentRow {
+    const StorageKernels& kernels;
+    const void* data;
+    int64_t n;
+};
+
+/// Memory of a task: a staged row (operands.hpp), then k values, k indices and a row in double.
+template <class T>
+struct Workspace {
+    Staging<T> staging;
+    std::size_t lists, bytes;
+    Workspace(const TensorView& x, const Plan& plan, int64_t k)
+        : staging(x, nullptr, plan),
+          lists((staging.bytes + 63) / 64 * 64),
+          bytes(lists + (2 * k + (k > kShortList ? plan.n : 0)) * sizeof(double)) {}
+
+    AdjacentRow row(const Strides& at, void* scratch) const {
+        const TensorView& x = staging.x;
+        const bool native =
+            !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
+        if (native && staging.plan.axis[0] == size_of(x.dtype))
+            return {active_table().of(x.dtype), static_cast<const char*>(x.data) + at[0], staging.plan.n};
+        staging.read_row(at, Staging<T>::memory(scratch));
+        return {active_table().of(dtype_of<T>), Staging<T>::memory(scratch), staging.plan.n};
+    }
+    double* values(void* scratch) const {
+        return reinterpret_cast<double*>(static_cast<char*>(scratch) + lists);
+    }
+};
+
+/// The k largest of a row; NaN and -inf come last, in order of index.
+void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index, double* wide, DType dtype) {
+    int64_t held = 0;
+    if (k <= kShortList) {
+        held = row.kernels.top(row.data, row.n, k, value, index);
+    } else {
+        gather(static_cast<const char*>(row.data), size_of(dtype), row.n, dtype, false, wide);
+        std::vector<int64_t> order(row.n);
+        std::iota(order.begin(), order.end(), 0);
+        const auto counts = [&](int64_t i) { return wide[i] > -std::numeric_limits<double>::infinity(); };
+        const int64_t numbers = std::stable_partition(order.begin(), order.end(), counts) - order.begin();
+        held = std::min(k, numbers);
+        std::partial_sort(
+            order.begin(), order.begin() + held, order.begin() + numbers,
+            [&](int64_t a, int64_t b) { return wide[a] != wide[b] ? wide[a] > wide[b] : a < b; });
+        for (int64_t i = 0; i < held; ++i) {
+            index[i] = order[i];
+            value[i] = wide[order[i]];
+        }
+    }
+    std::vector<int64_t> taken(index, index + held);
+    std::sort(taken.begin(), taken.end());
+    for (int64_t i = 0; held < k; ++i) {
+        if (std::binary_search(taken.begin(), taken.end(), i)) continue;
+        value[held] = -std::numeric_limits<double>::infinity();
+        index[held++] = i;
+    }
+}
+
+/// Writes element `place` of what `at` points to in an optional output.
+template <class Value>
+void put(const MutableTensorView* view, const Strides& at, int operand, int64_t stride, int64_t place,
+         Value value) {
+    if (!view) return;
+    char* const p = static_cast<char*>(view->data) + at[operand] + place * stride;
+    if (view->dtype == DType::int64) {
+        write(p, static_cast<int64_t>(value), view->swapped);
+    } else {
+        const double wide = static_cast<double>(value);
+        scatter(&wide, 1, p, 0, view->dtype, view->swapped);
+    }
+}
+
+int checked_axis(const TensorView& x, const ScoreOptions& options, const char* name) {
+    if (x.ndim() == 0) fail(std::string(name) + " must have at least one dimension, the classes");
+    const int axis = normalize_axis(options.axis, x.ndim());
+    check_temperature(options.temperature);
+    checked_size(x.shape);
+    return axis;
+}
+void check_k(int64_t k, int64_t least, int64_t classes, const char* what) {
+    if (k < least || k > classes)
+        fail(std::string(what) + " must lie in " + std::to_string(least) + ".." + std::to_string(classes) +
+             ", the number of classes, got " + std::to_string(k));
+}
+void check_result(const MutableTensorView* view, std::span<const int64_t> shape, bool index,
+                  const TensorView& x, const char* name) {
+    if (!view) return;
+    if (!same_shape(view->shape, shape))
+        fail(std::string(name) + " must have shape " + to_string(shape) + ", got " + to_string(view->shape));
+    if (index ? view->dtype != DType::int64 : !is_floating(view->dtype))
+        fail(std::string(name) + (index ? " must be an array of int64" : " must be an array of floats"));
+    if (overlaps(x, *view)) fail(std::string(name) + " overlaps the input");
+}
+
+constexpr int64_t kRows = 256;  ///< of a task at the most
+
+template <class T>
+void topk_rows(const TensorView& x, const MutableTensorView& prob, const MutableTensorView& index,
+               const ScoreOptions& options, const Plan& plan, int axis) {
+    const int64_t k = options.k;
+    const Workspace<T> space(x, plan, k);
+    for_each_batch(
+        plan, std::min(rows_per_task(plan), kRows), space.bytes + k * sizeof(T),
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            double* const value = space.values(scratch);
+            int64_t* const places = reinterpret_cast<int64_t*>(value + k);
+            T* const p = reinterpret_cast<T*>(static_cast<char*>(scratch) + space.bytes);
+            for (int64_t r = 0; r < rows; ++r) {
+                const Strides here = row_at(at, plan, r);
+                const AdjacentRow row = space.row(here, scratch);
+                const DType dtype = &row.kernels == &active_table().of(x.dtype) ? x.dtype : dtype_of<T>;
+                find_top(row, k, value, places, value + 2 * k, dtype);
+                row.kernels.softmax_at(row.data, row.n, places, k, p, {options.temperature, false, scratch});
+                for (int64_t i = 0; i < k; ++i) {
+                    put(&prob, here, 1, prob.strides[axis], i, p[i]);
+                    put(&index, here, 2, index.strides[axis], i, places[i]);
+                }
+            }
+        });
+}
+
+struct Tokens {
+    const TensorView &x, &target;
+    const TokenScoreViews& out;
+    const ScoreOptions& options;
+    Plan
+        plan;  ///< operands: x, target, float outputs of a row, int64 outputs of a row, top_logprob, top_index
+};
+
+/// target of the row that starts at `at`; std::nullopt where ignored, -1 where it is no class.
+std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
+    const int64_t label = visit(t.target.dtype, [&]<class U>(U) -> int64_t {
+        if constexpr (std::is_integral_v<U>)
+            return to_label(read<U>(static_cast<const char*>(t.target.data) + at[1], t.target.swapped));
+        else return 0;
+    });
+    if (t.options.ignore_index && label == *t.options.ignore_index) return std::nullopt;
+    return label < t.plan.n ? label : -1;
+}
+
+template <class T>
+void token_rows(const Tokens& t) {
+    const int64_t k = t.options.k;
+    const double temperature = t.options.temperature;
+    const Workspace<T> space(t.x, t.plan, k);
+    for_each_batch(
+        t.plan, std::min(rows_per_task(t.plan), kRows), space.bytes,
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            double* const value = space.values(scratch);
+            int64_t* const places = reinterpret_cast<int64_t*>(value + k);
+            for (int64_t r = 0; r < rows; ++r) {
+                const Strides here = row_at(at, t.plan, r);
+                const AdjacentRow row = space.row(here, scratch);
+                const DType dtype = &row.kernels == &active_table().of(t.x.dtype) ? t.x.dtype : dtype_of<T>;
+                const RowOptions options{temperature, false, scratch};
+                T maximum, rest;
+                row.kernels.partition({static_cast<const char*>(row.data), 0, size_of(dtype)}, 1, row.n,
+                                      &maximum, &rest, options);
+                const auto logprob = [&](double x) {
+                    return -((static_cast<double>(maximum) - x) / temperature + static_cast<double>(rest));
+                };
+                const std::optional<int64_t> label = label_of(t, here);
+                const double x = label ? element<double>(t.x, here[0] + *label * t.plan.axis[0])
+                                       : static_cast<double>(maximum);
+                RowScores scores = row.kernels.describe(row.data, row.n, maximum, x, temperature);
+                for (int64_t i = 0; scores.argmax == row.n && i < row.n;
+                     ++i) {  // no maximum: the first NaN, as NumPy has it
+                    const double v = element<double>(t.x, here[0] + i * t.plan.axis[0]);
+                    if (v != v) scores.argmax = i;
+                }
+                put(t.out.logprob, here, 2, 0, 0, label ? logprob(x) : 0.0);
+                put(t.out.argmax, here, 3, 0, 0, scores.argmax < row.n ? scores.argmax : 0);
+                put(t.out.rank, here, 3, 0, 0, label ? 1 + scores.greater : int64_t{0});
+                put(t.out.entropy, here, 2, 0, 0, static_cast<double>(rest) + scores.gap);
+                if (k == 0) continue;
+                find_top(row, k, value, places, value + 2 * k, dtype);
+                for (int64_t i = 0; i < k; ++i) {
+                    put(t.out.top_logprob, here, 4, t.out.top_logprob->strides.back(), i, logprob(value[i]));
+                    put(t.out.top_index, here, 5, t.out.top_index->strides.back(), i, places[i]);
+                }
+            }
+        });
+}
+
+}  // namespace
+
+void softmax_topk(const TensorView& x, const MutableTensorView& prob, const MutableTensorView& index,
+                  const ScoreOptions& options) {
+    const int axis = checked_axis(x, options, "x");
+    std::vector<int64_t> shape(x.shape.begin(), x.shape.end());
+    check_k(options.k, 1, shape[axis], "k");
+    shape[axis] = options.k;
+    check_result(&prob, shape, false, x, "prob");
+    check_result(&index, shape, true, x, "index");
+    if (checked_size(shape) == 0) return;
+    const std::vector<int64_t> operands[] = {strides_of(x), strides_of(prob), strides_of(index)};
+    const Plan plan = make_plan(x.shape, axis, operands);
+    const bool wide = x.dtype == DType::float64 || !is_floating(x.dtype);
+    if (wide) topk_rows<double>(x, prob, index, options, plan, axis);
+    else topk_rows<float>(x, prob, index, options, plan, axis);
+}
+
+void token_logprobs(const TensorView& logits, const TensorView& target, const TokenScoreViews& out,
+                    const ScoreOptions& options) {
+    const int axis = checked_axis(logits, options, "logits");
+    const int64_t classes = logits.shape[axis];
+    const std::vector<int64_t> rows = without_axis(logits.shape, axis);
+    if (is_floating(target.dtype) || target.dtype == DType::boolean)
+        fail("target must hold class indices (integers)");
+    check_target_shape(logits, target, axis, "logits");
+    check_k(options.k, 0, classes, "top_k");
+    std::vector<int64_t> lists = rows;
+    lists.push_back(options.k);
+    check_result(out.logprob, rows, false, logits, "logprob");
+    check_result(out.argmax, rows, true, logits, "argmax");
+    check_result(out.rank, rows, true, logits, "rank");
+    check_result(out.entropy, rows, false, logits, "entropy");
+    check_result(out.top_logprob, lists, false, logits, "top_logprob");
+    check_result(out.top_index, lists, true, logits, "top_index");
+    if (checked_size(rows) == 0) return;
+    if (classes == 0) fail("logits of shape " + to_string(logits.shape) + " has no classes");
+    check_labels(target, classes, options.ignore_index);
+    const std::vector<int64_t> none(logits.ndim(), 0);
+    const auto per_row = [&](const MutableTensorView* a, const MutableTensorView* b) {
+        const MutableTensorView* const view = a ? a : b;
+        return view ? with_axis(strides_of(*view), axis) : none;
+    };
+    const auto per_list = [&](const MutableTensorView* view) {
+        if (!view || options.k == 0) return none;
+        return with_axis({view->strides.begin(), view->strides.end() - 1}, axis);
+    };
+    const std::vector<int64_t> operands[] = {strides_of(logits),
+                                             with_axis(strides_of(target), axis),
+                                             per_row(out.logprob, out.entropy),
+                                             per_row(out.argmax, out.rank),
+                                             per_list(out.top_logprob),
+                                             per_list(out.top_index)};
+    for (const auto& [a, b] : {std::pair{out.logprob, out.entropy}, std::pair{out.argmax, out.rank}}) {
+        if (a && b && !std::ranges::equal(a->strides, b->strides))
+            fail("outputs of one type must have the same strides");
+    }
+    const Tokens tokens{logits, target, out, options, make_plan(logits.shape, axis, operands)};
+    const bool wide = logits.dtype == DType::float64 || !is_floating(logits.dtype);
+    if (wide) token_rows<double>(tokens);
+    else token_rows<float>(tokens);
+}
+
+}  // namespace softloss
