@@ -199,7 +199,7 @@ struct ClassGradient {
     static constexpr bool kOthers = true, kExp = true;
     static constexpr int kResults = Hessian ? 2 : 1;
     Labels<S> labels;
-    T at_label[W], hess_at_maximum[W];
+    T at_label[W * (kMaxGroups + 1)];  ///< of the rows that are not yet written
 
     struct Finish {
         Pair<V<T>> scale, inverse;  ///< factor / sum, 1 / sum
@@ -244,7 +244,7 @@ struct ClassGradient {
             select(equal(x, stats.maximum) & equal(stats.maxima, one), share.hi + share.lo, one - p_hi);
         V<T> at = -(factor.hi * off);
         at = select(kept, at, zero);
-        store(at_label, canonical<T>(at));
+        store(at_label + slot(first), canonical<T>(at));
         const V<T> at_maximum = select(equal(stats.maxima, one), share.hi,
                                        one - fma(stats.largest.hi, inv.hi, stats.largest.hi * inv.lo));
         return {{select(kept, scale.hi, zero), select(kept, scale.lo, zero)},
@@ -255,6 +255,7 @@ struct ClassGradient {
                 splat<V<T>>(static_cast<T>(c.hess_min)),
                 any_nan<T>(sum.hi)};
     }
+    static std::int64_t slot(std::int64_t row) { return row % (W * kMaxGroups); }
     /// exp(x) in the units of the row's sum.
     SOFTLOSS_INLINE V<T> labels_exp(V<T> x, const Stats<T>& stats) const {
         T value[W];
@@ -265,7 +266,7 @@ struct ClassGradient {
     SOFTLOSS_INLINE void after(std::int64_t first, int count) const {
         const ClassRows& c = labels.c;
         S at[W];
-        to_storage(at, load<V<T>>(at_label));
+        to_storage(at, load<V<T>>(at_label + slot(first)));
         for (int r = 0; r < count; ++r) {
             const std::int64_t label = c.label[first + r];
             if (label >= 0)
@@ -313,10 +314,10 @@ void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, cons
     const Temperature<T> temperature(options.temperature);
     const Labels<S> labels{c, temperature};
     if (c.hess.data) {
-        ClassGradient<S, true> op{labels, {}, {}};
+        ClassGradient<S, true> op{labels, {}};
         run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op);
     } else if (c.grad.data) {
-        ClassGradient<S, false> op{labels, {}, {}};
+        ClassGradient<S, false> op{labels, {}};
         run_rows<S>(c.x, c.grad, {}, rows, n, options, op);
     } else {
         auto op =
