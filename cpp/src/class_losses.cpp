@@ -154,68 +154,77 @@ void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int6
 
 // ---- everything else: a distribution q over the classes -------------------------------------------------------------------
 
-/// The weights q of one row: soft targets, smoothing and class weights in one distribution (not normalised).
-void fill_weights(const ClassLoss& c, const Strides& at, int64_t label, double* q) {
-    const int64_t n = c.plan.n;
-    const double smoothing = c.options.label_smoothing, uniform = smoothing / static_cast<double>(n);
-    if (c.indices()) {
-        std::fill(q, q + n, uniform);
-        q[label] += 1 - smoothing;
-    } else {
-        gather(static_cast<const char*>(c.target.data) + at[3], c.plan.axis[3], n, c.target.dtype,
-               c.target.swapped, q);
-        if (smoothing != 0) {
-            for (int64_t i = 0; i < n; ++i) q[i] = (1 - smoothing) * q[i] + uniform;
-        }
-    }
-    for (int64_t i = 0; i < n && !c.weight.empty(); ++i) q[i] *= c.weight[i];
-}
-
-/// Loss of one row, not yet weighted by sample; its gradient times `factor` where there is one. memory: 3 n doubles.
-double general_row(const ClassLoss& c, const Strides& at, int64_t label, double factor, double* memory,
-                   std::atomic<bool>& bad, void* scratch) {
-    const int64_t n = c.plan.n;
+/// One row the general way. memory: 4 n doubles.
+///
+/// The target's part and the smoothing's are summed apart, since their sum would round each weight:
+/// loss = (1 - e) sum of w q cost + e / C sum of w cost, with cost = -log p.
+struct GeneralRow {
+    const ClassLoss& c;
+    const Strides& at;
+    int64_t n;
+    double *x, *q, *u, *g;  ///< scores, w q, w, gradient
+    void* scratch;
     const KernelTable& table = active_table();
-    const auto& kernels = table.of(DType::float64);
-    double *const x = memory, *const q = memory + n, *const g = memory + 2 * n;
-    gather(static_cast<const char*>(c.x.data) + at[0], c.plan.axis[0], n, c.x.dtype, c.x.swapped, x);
-    fill_weights(c, at, label, q);
-    const bool gradient = c.gradients.grad && factor != 0;
-    double loss = 0;
-    const auto slope = [&](int64_t i) {
-        return c.kind == Scores::log_probs ? -q[i] : q[i] == 0 ? 0 : -q[i] / x[i];
-    };
-    if (c.kind == Scores::probs) {
-        if (table.f64.outside_unit(x, n)) bad = true;
-        loss = table.weighted.surprisal(x, q, n);
-    } else if (c.kind == Scores::log_probs) {
-        loss = table.weighted.gap(x, q, n, 0);
-    } else {
+
+    GeneralRow(const ClassLoss& loss, const Strides& at_, int64_t label, double* memory, void* scratch_)
+        : c(loss), at(at_), n(loss.plan.n), x(memory), q(x + n), u(q + n), g(u + n), scratch(scratch_) {
+        gather(static_cast<const char*>(c.x.data) + at[0], c.plan.axis[0], n, c.x.dtype, c.x.swapped, x);
+        if (c.indices()) {
+            std::fill(q, q + n, 0);
+            q[label] = 1;
+        } else {
+            gather(static_cast<const char*>(c.target.data) + at[3], c.plan.axis[3], n, c.target.dtype,
+                   c.target.swapped, q);
+        }
+        for (int64_t i = 0; i < n && !c.weight.empty(); ++i) q[i] *= c.weight[i];
+        if (c.weight.empty()) std::fill(u, u + n, 1);
+        else std::copy(c.weight.begin(), c.weight.end(), u);
+    }
+
+    double smoothing() const { return c.options.label_smoothing; }
+    double uniform() const { return smoothing() / static_cast<double>(n); }
+
+    double loss_of_logits(double factor) const {
+        const auto& kernels = table.of(DType::float64);
         const RowsIn in{reinterpret_cast<const char*>(x), 0, sizeof(double)};
         const RowOptions options{c.options.temperature, false, scratch};
         double maximum, rest;
         kernels.partition(in, 1, n, &maximum, &rest, options);
-        const double total = table.f64.sum(q, n);
-        loss = table.weighted.gap(x, q, n, maximum) / c.options.temperature + rest * total;
-        if (gradient) {
-            kernels.softmax(in, {reinterpret_cast<char*>(g), 0, sizeof(double)}, 1, n, options);
-            const int64_t top = std::max_element(x, x + n) - x;
-            const double largest = std::exchange(g[top], 0);
-            const double others = table.f64.sum(g, n);  // 1 - p of the maximum, without cancelling
-            g[top] = largest;
-            table.weighted.gradient(x, g, q, g, n, x[top], others, total, factor / c.options.temperature);
-        }
+        const auto part = [&](const double* w) {
+            return table.weighted.gap(x, w, n, maximum) / c.options.temperature + rest * table.f64.sum(w, n);
+        };
+        const double loss = smoothing() == 0 ? part(q) : (1 - smoothing()) * part(q) + uniform() * part(u);
+        if (!c.gradients.grad || factor == 0) return loss;
+        kernels.softmax(in, {reinterpret_cast<char*>(g), 0, sizeof(double)}, 1, n, options);
+        const int64_t top = std::max_element(x, x + n) - x;
+        const double largest = std::exchange(g[top], 0);
+        const double others = table.f64.sum(g, n);  // 1 - p of the maximum, without cancelling
+        g[top] = largest;
+        for (int64_t i = 0; i < n && smoothing() != 0; ++i)
+            q[i] = (1 - smoothing()) * q[i] + uniform() * u[i];
+        table.weighted.gradient(x, g, q, g, n, x[top], others, table.f64.sum(q, n),
+                                factor / c.options.temperature);
+        return loss;
     }
-    if (!c.gradients.grad) return loss;
-    if (factor == 0) {
-        std::fill(g, g + n, 0);
-    } else if (c.kind != Scores::logits) {
-        for (int64_t i = 0; i < n; ++i) g[i] = factor * slope(i);
+
+    double loss(double factor, std::atomic<bool>& bad) const {
+        if (c.kind == Scores::logits) return loss_of_logits(factor);
+        if (c.kind == Scores::probs && table.f64.outside_unit(x, n)) bad = true;
+        for (int64_t i = 0; c.gradients.grad && i < n; ++i)
+            g[i] = q[i] == 0 ? 0 : factor * (c.kind == Scores::log_probs ? -q[i] : -q[i] / x[i]);
+        return c.kind == Scores::probs ? table.weighted.surprisal(x, q, n) : table.weighted.gap(x, q, n, 0);
     }
-    const MutableTensorView& to = *c.gradients.grad;
-    scatter(g, n, static_cast<char*>(to.data) + at[2], c.plan.axis[2], to.dtype, to.swapped);
-    return loss;
-}
+
+    /// The loss, not yet weighted by sample; its gradient times `factor` is written where there is one.
+    double operator()(double factor, std::atomic<bool>& bad) const {
+        const double value = loss(factor, bad);
+        if (!c.gradients.grad) return value;
+        if (factor == 0) std::fill(g, g + n, 0);
+        const MutableTensorView& to = *c.gradients.grad;
+        scatter(g, n, static_cast<char*>(to.data) + at[2], c.plan.axis[2], to.dtype, to.swapped);
+        return value;
+    }
+};
 
 /// The scores at the labels: all that losses of (log-)probabilities against class indices read.
 template <class T>
@@ -249,7 +258,7 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     const Staging<T> staging(c.x, nullptr, c.plan);
     const std::size_t staged =
         plain ? staging.bytes + (c.gradients.hess ? staging.rows * c.plan.n * sizeof(T) : 0)
-              : kScratchBytes + 3 * c.plan.n * sizeof(double);
+              : kScratchBytes + 4 * c.plan.n * sizeof(double);
     for_each_batch(
         c.plan, task_rows, picked ? 0 : staged, [&](const Strides& at, int64_t rows, void* scratch) {
             int64_t label[kRows];
@@ -268,10 +277,11 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
             } else {
                 double* const memory = reinterpret_cast<double*>(static_cast<char*>(scratch) + kScratchBytes);
                 for (int64_t r = 0; r < rows; ++r) {
-                    // q holds the class weights already: the sample's weight is left.
-                    loss[r] = general_row(c, row_at(at, c.plan, r),
-                                          c.indices() ? std::max<int64_t>(label[r], 0) : 0,
-                                          sample[r] / c.denominator, memory, result.bad_prob, scratch);
+                    // The class weights are in the row's q already: the sample's weight is left.
+                    const Strides here = row_at(at, c.plan, r);
+                    const GeneralRow row(c, here, c.indices() ? std::max<int64_t>(label[r], 0) : 0, memory,
+                                         scratch);
+                    loss[r] = row(sample[r] / c.denominator, result.bad_prob);
                     loss[r] = sample[r] == 0 ? 0 : sample[r] * loss[r];
                 }
             }
@@ -326,10 +336,7 @@ double total_norm(const ClassLoss& c, int64_t ignored) {
 void check_gradient(const ClassLoss& c, const MutableTensorView* out, const char* name) {
     if (!out) return;
     check_output(c.x, *out, name, c.name);
-    for (const TensorView* other : {&c.target, c.options.weight, c.options.sample_weight}) {
-        if (other && overlaps(*other, *out))
-            fail(std::string(name) + " overlaps an argument other than " + c.name);
-    }
+    check_separate({&c.target, c.options.weight, c.options.sample_weight}, *out, name, c.name);
 }
 
 /// Shapes, ranges, the plan; labels are checked later.

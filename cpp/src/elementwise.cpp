@@ -59,7 +59,6 @@ std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
     const Plan& plan = b.plan;
     const bool summed = !b.losses && !b.hess;
     std::vector<double> sums(summed ? plan.batches * ((plan.n + kElements - 1) / kElements) : 0);
-    // Where there is a gradient all elements have been checked; losses wait in a buffer until theirs are.
     for_each_block(
         plan, 7 * kElements * sizeof(T), [&](int64_t block, const Strides& at, int64_t n, void* scratch) {
             T* const buffer = static_cast<T*>(scratch);
@@ -100,7 +99,7 @@ std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
             put(b.grad, 1, call.grad, own_grad);
             put(b.hess, 5, call.hess, own_hess);
             if (summed) sums[block] = kernels.sum(loss, n);
-            if (b.losses && !bad_x && !bad_target) {
+            if (b.losses) {
                 scatter(loss, n, static_cast<char*>(b.losses->data) + at[b.grad ? 5 : 1],
                         plan.axis[b.grad ? 5 : 1], b.losses->dtype, b.losses->swapped);
             }
@@ -123,10 +122,7 @@ void prepare(BinaryLoss& b) {
     for (const auto& [out, name] : {std::pair{b.grad, "grad_out"}, std::pair{b.hess, "hess_out"}}) {
         if (!out) continue;
         check_output(x, *out, name, b.name());
-        for (const TensorView* other : {&b.target, b.options.weight, b.options.pos_weight}) {
-            if (other && overlaps(*other, *out))
-                fail(std::string(name) + " overlaps an argument other than " + b.name());
-        }
+        check_separate({&b.target, b.options.weight, b.options.pos_weight}, *out, name, b.name());
     }
     if (b.hess && (overlaps(*b.hess, *b.grad) || overlaps(x, *b.hess)))
         fail("hess_out overlaps grad_out or logits");
@@ -136,7 +132,10 @@ void prepare(BinaryLoss& b) {
     const std::vector<int64_t> operands[] = {strides_of(x), first ? strides_of(*first) : none, target, weight,
                                              pos_weight,    last ? strides_of(*last) : none};
     b.plan = make_plan(x.shape, -1, operands);
-    if (b.grad) {
+    if (b.losses)
+        check_separate({&x, &b.target, b.options.weight, b.options.pos_weight}, *b.losses, "losses",
+                       "itself");
+    if (b.grad || b.losses) {  // nothing may be written before all is known to be good
         check_unit("target", b.target);
         if (!b.logits) check_unit("probs", x);
     }

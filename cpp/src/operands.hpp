@@ -177,6 +177,14 @@ inline void check_output(const TensorView& x, const MutableTensorView& out, cons
     if (!is_floating(out.dtype)) fail(std::string(out_name) + " must be an array of floats");
     check_overlap(x, out, name, out_name);
 }
+/// An output shares no memory with the other arguments, which may be null.
+inline void check_separate(std::initializer_list<const TensorView*> others, const MutableTensorView& out,
+                           const char* out_name, const char* name) {
+    for (const TensorView* other : others) {
+        if (other && overlaps(*other, out))
+            fail(std::string(out_name) + " overlaps an argument other than " + name);
+    }
+}
 /// Results larger than this are written past the caches: nobody reads them again from there.
 constexpr int64_t kStreamBytes = int64_t{24} << 20;
 inline bool streams(const MutableTensorView& out) {

@@ -146,7 +146,7 @@ struct Tokens {
         plan;  ///< operands: x, target, float outputs of a row, int64 outputs of a row, top_logprob, top_index
 };
 
-/// target of the row that starts at `at`; std::nullopt where ignored, -1 where it is no class.
+/// target of the row that starts at `at`; std::nullopt where ignored.
 std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
     const int64_t label = visit(t.target.dtype, [&]<class U>(U) -> int64_t {
         if constexpr (std::is_integral_v<U>)
@@ -154,7 +154,7 @@ std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
         else return 0;
     });
     if (t.options.ignore_index && label == *t.options.ignore_index) return std::nullopt;
-    return label < t.plan.n ? label : -1;
+    return label < 0 || label >= t.plan.n ? 0 : label;  // checked before; but somebody may write it meanwhile
 }
 
 template <class T>

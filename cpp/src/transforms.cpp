@@ -44,6 +44,7 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
                          ? 0
                          : normalize_axis(options.axis, x.ndim());
     check_output(x, y, "out", "x");
+    check_separate({options.where}, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
     std::vector<std::vector<int64_t>> operands{strides_of(x), strides_of(y)};
     if (options.where)
@@ -207,7 +208,8 @@ void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpO
         });
         return;
     }
-    check_overlap(x, y, "x");
+    if (overlaps(x, y)) fail("out overlaps x");
+    check_separate({options.where, options.b}, y, "out", "x");
     const std::vector<int64_t> none(x.ndim(), 0);
     std::vector<std::vector<int64_t>> operands{strides_of(x), scalar ? none : with_axis(strides_of(y), axis)};
     const auto optional = [&](const char* name, const TensorView* view) {

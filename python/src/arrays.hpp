@@ -160,20 +160,26 @@ struct Array {
     MutableTensorView mutable_view() const { return {fields().data, dtype, shape(), strides(), swapped()}; }
 };
 
-/// An optional argument: None is absent.
+/// An optional argument: None is absent. get() views the array as it is then: call it when nothing of Python's runs any
+/// more that could change its shape.
 struct Optional {
     Array array;
-    TensorView view;
     bool present = false;
 
     Optional(const char* argument, py::handle value) {
         if (value.is_none()) return;
         array = Array(argument, value);
-        view = array.view();
         present = true;
     }
     Optional(const Optional&) = delete;
-    const TensorView* get() const { return present ? &view : nullptr; }
+    const TensorView* get() {
+        if (!present) return nullptr;
+        view = array.view();
+        return &view;
+    }
+
+  private:
+    TensorView view;
 };
 
 /// What a dtype= argument asks for; None: x's own floating dtype, float64 for integers and bool.

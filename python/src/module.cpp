@@ -29,10 +29,17 @@ auto without_gil(std::int64_t elements, F f) {
 
 // ---- arguments that are no arrays -----------------------------------------------------------------------------------------
 
+/// An integer, or the error that its __index__ raised; too large ones become the largest.
+std::int64_t integer(const char* argument, py::handle value, const char* kind = "an integer") {
+    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
+        throw py::type_error(std::string(argument) + " must be " + kind + ", got " + type_name(value));
+    const py::ssize_t result = PyNumber_AsSsize_t(value.ptr(), nullptr);
+    if (result == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return result;
+}
+
 int axis_of(py::handle axis) {
-    if (!PyIndex_Check(axis.ptr()) || PyBool_Check(axis.ptr()))
-        throw py::type_error("axis must be an integer, got " + type_name(axis));
-    const py::ssize_t value = PyNumber_AsSsize_t(axis.ptr(), nullptr);
+    const std::int64_t value = integer("axis", axis);
     if (value < INT_MIN || value > INT_MAX)
         throw py::value_error("axis " + py::str(axis).cast<std::string>() + " is out of bounds");
     return static_cast<int>(value);
@@ -42,23 +49,20 @@ int axis_of(py::handle axis) {
 double number(const char* argument, py::handle value) {
     const double result = PyFloat_AsDouble(value.ptr());
     if (result == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            throw py::value_error(std::string(argument) + " is too large for a float");
+        }
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
         PyErr_Clear();
         throw py::type_error(std::string(argument) + " must be a number, got " + type_name(value));
     }
     return result;
 }
 
-std::int64_t integer(const char* argument, py::handle value) {
-    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
-        throw py::type_error(std::string(argument) + " must be an integer, got " + type_name(value));
-    return PyNumber_AsSsize_t(value.ptr(), nullptr);
-}
-
 std::optional<std::int64_t> ignore_index_of(py::handle value) {
     if (value.is_none()) return std::nullopt;
-    if (!PyIndex_Check(value.ptr()))
-        throw py::type_error("ignore_index must be an integer or None, got " + type_name(value));
-    return PyNumber_AsSsize_t(value.ptr(), nullptr);
+    return integer("ignore_index", value, "an integer or None");
 }
 
 bool flag(const char* argument, py::handle value) {
@@ -81,7 +85,7 @@ Reduction reduction_of(py::handle value) {
 }
 
 void check_where(const Optional& where) {
-    if (where.present && where.view.dtype != DType::boolean)
+    if (where.present && where.array.dtype != DType::boolean)
         throw py::type_error("where must be an array of bool, got dtype " + name_of(where.array.descr()));
 }
 
@@ -119,6 +123,8 @@ PyObject* call(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         PyErr_SetString(PyExc_ValueError, error.what());
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
+    } catch (const std::length_error&) {
+        PyErr_NoMemory();
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
     }
@@ -133,10 +139,11 @@ using Transform = void (*)(const TensorView&, const MutableTensorView&, const Tr
 template <Transform transform>
 py::object row_transform(Arguments a) {
     const Array x("x", a[0]);
-    const Optional where("where", a[2]);
+    Optional where("where", a[2]);
     check_where(where);
-    const TransformOptions options{axis_of(a[1]), where.get(), number("temperature", a[3])};
+    TransformOptions options{axis_of(a[1]), nullptr, number("temperature", a[3])};
     const Array y = result_array(a[4], result_dtype(x, a[5]), x.shape());
+    options.where = where.get();
     const TensorView in = x.view();
     const MutableTensorView to = y.mutable_view();
     without_gil(x.size(), [&] { transform(in, to, options); });
@@ -159,9 +166,9 @@ py::object elementwise(Arguments a) {
 /// x, axis, b, where, keepdims, out, dtype
 py::object logsumexp_(Arguments a) {
     const Array x("x", a[0]);
-    const Optional b("b", a[2]), where("where", a[3]);
+    Optional b("b", a[2]), where("where", a[3]);
     check_where(where);
-    const LogsumexpOptions options{axis_of(a[1]), b.get(), where.get()};
+    LogsumexpOptions options{axis_of(a[1]), nullptr, nullptr};
     const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
     const bool fits = position >= 0 && position < x.ndim(), keepdims = flag("keepdims", a[4]);
     Shape shape = without_axis(x.shape(), options.axis);
@@ -182,6 +189,8 @@ py::object logsumexp_(Arguments a) {
     }
     to.shape = rest;
     to.strides = strides;
+    options.b = b.get();
+    options.where = where.get();
     const TensorView in = x.view();
     without_gil(x.size(), [&] { logsumexp(in, to, options); });
     return a[5] == Py_None ? scalar_if_0d(y) : y.array;
@@ -254,14 +263,16 @@ struct ClassArguments {
                 "target has dtype bool; pass class indices (integers) or class probabilities (floats)");
         }
         options.axis = axis_of(a[2]);
-        options.weight = weight.get();
-        options.sample_weight = sample_weight.get();
         options.ignore_index = ignore_index_of(a[5]);
         options.label_smoothing = number("label_smoothing", a[6]);
         options.temperature = number("temperature", a[7]);
         options.reduction = reduction_of(a[8]);
         options.empty = number("empty", a[9]);
         options.dtype = loss_dtype(x, a[10]);
+    }
+    void view() {
+        options.weight = weight.get();
+        options.sample_weight = sample_weight.get();
     }
 };
 
@@ -272,7 +283,8 @@ using ClassGradientFunction = double (*)(const TensorView&, const TensorView&, c
 
 template <ClassLossFunction function>
 py::object class_loss(const char* name, Arguments a) {
-    const ClassArguments c(name, a);
+    ClassArguments c(name, a);
+    c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
     const Shape rows = without_axis(c.x.shape(), c.options.axis);
     return run_loss(c.x, c.options.dtype, c.options.reduction, as_span(rows),
@@ -290,8 +302,9 @@ py::object categorical_cross_entropy_(Arguments a) {
 
 template <ClassGradientFunction function>
 py::object class_loss_and_grad(const char* name, Arguments a) {
-    const ClassArguments c(name, a);
+    ClassArguments c(name, a);
     const Array grad = gradient_array(a[11], c.x, a[10]);
+    c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
     const MutableTensorView to = grad.mutable_view();
     const Shape rows = without_axis(c.x.shape(), c.options.axis);
@@ -316,16 +329,16 @@ py::object cross_entropy_grad_hess_(Arguments a) {
     if (is_floating(target.dtype) || target.dtype == DType::boolean)
         throw py::type_error("target must hold class indices (integers), got dtype " +
                              name_of(target.descr()));
-    const Optional weight("weight", a[3]), sample_weight("sample_weight", a[4]);
+    Optional weight("weight", a[3]), sample_weight("sample_weight", a[4]);
     ClassLossOptions options;
     options.axis = axis_of(a[2]);
-    options.weight = weight.get();
-    options.sample_weight = sample_weight.get();
     options.ignore_index = ignore_index_of(a[5]);
     options.dtype = loss_dtype(x, py::none());
     const HessianOptions hessian{number("hess_scale", a[6]), number("hess_min", a[7])};
     const Array grad = gradient_array(a[8], x, py::none());
     const Array hess = gradient_array(a[9], x, py::none(), "hess_out");
+    options.weight = weight.get();
+    options.sample_weight = sample_weight.get();
     const TensorView in = x.view(), labels = target.view();
     const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
     without_gil(x.size(), [&] { cross_entropy_grad_hess(in, labels, g, h, options, hessian); });
@@ -340,8 +353,11 @@ struct BinaryArguments {
 
     BinaryArguments(const char* name, Arguments a)
         : x(name, a[0]), target("target", a[1]), weight("weight", a[2]), pos_weight("pos_weight", a[3]) {
-        options = {weight.get(), pos_weight.get(), reduction_of(a[4]), number("empty", a[5]),
-                   loss_dtype(x, a[6])};
+        options = {nullptr, nullptr, reduction_of(a[4]), number("empty", a[5]), loss_dtype(x, a[6])};
+    }
+    void view() {
+        options.weight = weight.get();
+        options.pos_weight = pos_weight.get();
     }
 };
 
@@ -352,7 +368,8 @@ using BinaryGradientFunction = double (*)(const TensorView&, const TensorView&, 
 
 template <BinaryLossFunction function>
 py::object binary_loss(const char* name, Arguments a) {
-    const BinaryArguments b(name, a);
+    BinaryArguments b(name, a);
+    b.view();
     const TensorView in = b.x.view(), labels = b.target.view();
     return run_loss(b.x, b.options.dtype, b.options.reduction, b.x.shape(),
                     [&](const MutableTensorView* losses) { return function(in, labels, b.options, losses); });
@@ -366,8 +383,9 @@ py::object binary_cross_entropy_with_logits_(Arguments a) {
 
 template <BinaryGradientFunction function>
 py::object binary_loss_and_grad(const char* name, Arguments a) {
-    const BinaryArguments b(name, a);
+    BinaryArguments b(name, a);
     const Array grad = gradient_array(a[7], b.x, a[6]);
+    b.view();
     const TensorView in = b.x.view(), labels = b.target.view();
     const MutableTensorView to = grad.mutable_view();
     const py::object loss = run_loss(
@@ -385,12 +403,13 @@ py::object binary_cross_entropy_with_logits_and_grad_(Arguments a) {
 /// logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out
 py::object binary_cross_entropy_with_logits_grad_hess_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
-    const Optional weight("weight", a[2]), pos_weight("pos_weight", a[3]);
-    const BinaryLossOptions options{weight.get(), pos_weight.get(), Reduction::sum, 0,
-                                    loss_dtype(x, py::none())};
+    Optional weight("weight", a[2]), pos_weight("pos_weight", a[3]);
+    BinaryLossOptions options{nullptr, nullptr, Reduction::sum, 0, loss_dtype(x, py::none())};
     const HessianOptions hessian{number("hess_scale", a[4]), number("hess_min", a[5])};
     const Array grad = gradient_array(a[6], x, py::none());
     const Array hess = gradient_array(a[7], x, py::none(), "hess_out");
+    options.weight = weight.get();
+    options.pos_weight = pos_weight.get();
     const TensorView in = x.view(), labels = target.view();
     const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
     without_gil(x.size(),

@@ -155,7 +155,7 @@ SOFTLOSS_INLINE V exp_magic(V exponent) {
 /// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding (<= 0.54 ULP).
 /// A NaN in x comes through in `fraction`.
 template <bool HasLow, class V>
-SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, [[maybe_unused]] V x_low) {
+SOFTLOSS_INLINE ExpParts<V> exp_parts_inline(V x, V magic, [[maybe_unused]] V x_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     const V t = fma(x, splat<V>(C::kEightByLn2), magic);
@@ -171,6 +171,13 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, [[maybe_unused]] V x_low) {
     return {scale, p};
 }
 
+template <bool HasLow, class V>
+SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, V x_low) {
+    if constexpr (!kEmulatedFma) return exp_parts_inline<HasLow>(x, magic, x_low);
+    else
+        return called([](auto a, auto b, auto c) { return exp_parts_inline<HasLow>(a, b, c); }, x, magic,
+                      x_low);
+}
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
     return exp_parts<false>(x, magic, x);
@@ -188,7 +195,7 @@ SOFTLOSS_INLINE V exp_nonpositive(V x) {
 
 /// log(u + u_low) as hi + lo, for normal positive u and |u_low| <= ulp(u). hi + lo rounded: <= 0.56 ULP.
 template <class V>
-SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
+SOFTLOSS_INLINE Pair<V> log_parts_inline(V u, V u_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     using I = decltype(as_int(u));
@@ -196,7 +203,8 @@ SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     const I k = shift_right<C::kMantissaBits>(above);
     const I exponent = shift_left<C::kMantissaBits>(k);
     const V z = as_float<T>(as_int(u) - exponent);
-    const V z_low = u_low * as_float<T>(as_int(splat<V>(1)) - exponent);
+    // 2^(1 - k) is a number for every k, or 0 where u_low does not matter beside a huge logarithm.
+    const V z_low = (u_low * splat<V>(T(0.5))) * as_float<T>(as_int(splat<V>(2)) - exponent);
     const I j = shift_right<C::kMantissaBits - 3>(above);
     const V reciprocal = lookup8<T>(kReciprocal<T>, j);
     const V t = fma(z, reciprocal, splat<V>(-1)), t_low = z_low * reciprocal, all = t + t_low;  // t is exact
@@ -206,6 +214,12 @@ SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     const V tail = fma(kf, splat<V>(C::kLn2Low), lookup8<T>(C::kLogRLow, j));
     const Pair<V> s = fast_two_sum(head, t);
     return {s.hi, fma(all * all, polynomial(all, C::kLogPoly), (s.lo + tail) + t_low)};
+}
+
+template <class V>
+SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
+    if constexpr (!kEmulatedFma) return log_parts_inline(u, u_low);
+    else return called([](auto a, auto b) { return log_parts_inline(a, b); }, u, u_low);
 }
 
 /// log(x) for 0 <= x <= 1 or any normal x > 0; log(0) = -inf; NaN comes through. <= 0.56 ULP.

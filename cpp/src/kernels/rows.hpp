@@ -45,8 +45,8 @@ struct Temperature {
     }
 };
 
-/// near: |max| <= kFar in every lane, temperature 1. far: any max, temperature 1. scaled: any max, any temperature.
-enum class Range { near, far, scaled };
+/// near: |max| <= kFar in every lane and temperature 1, the usual case. any: any maximum, any temperature.
+enum class Range { near, any };
 
 template <class T, Range R>
 struct Reference {
@@ -56,11 +56,10 @@ struct Reference {
     SOFTLOSS_INLINE Reference(V<T> m, const Temperature<T>& t) : temperature(t), maximum(m) {
         using C = MathConstants<T>;
         const V<T> zero = splat<V<T>>(0);
-        const V<T> z = R == Range::scaled ? m * splat<V<T>>(t.inverse) : m;
+        const V<T> z = R == Range::any ? m * splat<V<T>>(t.inverse) : m;
         const auto far = less(splat<V<T>>(kFar), abs(z));
         shift = select(far, m, zero);
-        lowest =
-            fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(R == Range::scaled ? t.value : 1), m - shift);
+        lowest = fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(t.value), m - shift);
         const V<T> near = select(far, zero, z);
         const V<T> n =
             fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
@@ -68,10 +67,10 @@ struct Reference {
     }
     /// exp(x / temperature) in units of the reference.
     SOFTLOSS_INLINE ExpParts<V<T>> exp(V<T> x) const {
-        const V<T> d = max(lowest, R == Range::near ? x : x - shift);
-        if constexpr (R != Range::scaled) {
-            return exp_parts(d, magic);
+        if constexpr (R == Range::near) {
+            return exp_parts(max(lowest, x), magic);
         } else {
+            const V<T> d = max(lowest, x - shift);
             const V<T> inverse = splat<V<T>>(temperature.inverse);
             const V<T> z = d * inverse;
             const V<T> z_low = fma(d, splat<V<T>>(temperature.inverse_low), fma(d, inverse, -z));
@@ -83,12 +82,13 @@ struct Reference {
 /// Calls f with the Reference of these maxima that does the least work.
 template <class T, class F>
 SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperature, F f) {
-    if (temperature.value != 1 || temperature.inverse_low != 0) {
-        f(Reference<T, Range::scaled>(maximum, temperature));
-    } else if (any(less(splat<V<T>>(kFar), abs(maximum)))) {
-        f(Reference<T, Range::far>(maximum, temperature));
+    if constexpr (kEmulatedFma) {  // where speed is lost already: one instance
+        f(Reference<T, Range::any>(maximum, temperature));
     } else {
-        f(Reference<T, Range::near>(maximum, temperature));
+        const bool scaled = temperature.value != 1 || temperature.inverse_low != 0;
+        if (scaled || any(less(splat<V<T>>(kFar), abs(maximum))))
+            f(Reference<T, Range::any>(maximum, temperature));
+        else f(Reference<T, Range::near>(maximum, temperature));
     }
 }
 
@@ -501,9 +501,19 @@ struct Storage {
     std::int64_t size;
     void (*load)(RowsIn, int, std::int64_t, T*, std::int64_t, T*);
     void (*store)(const T*, std::int64_t, RowsOut, int, std::int64_t, T*);
+    T (*load_one)(const char*);
+    void (*store_one)(char*, T);
 };
 template <class S>
-constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>};
+Compute<S> load_one(const char* p) {
+    return first(load_first<kLanes<Compute<S>>>(reinterpret_cast<const S*>(p), 1));
+}
+template <class S>
+void store_one(char* p, Compute<S> x) {
+    store_first(reinterpret_cast<S*>(p), splat<V<Compute<S>>>(x), 1);
+}
+template <class S>
+constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>, load_one<S>, store_one<S>};
 
 /// y = finish(group, vector of the tile `from`), for all vectors; `to` is a tile that may be overwritten.
 template <class T, class Finish>
@@ -540,8 +550,8 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
 
 /// x, y (and second): (rows, n) across the vectors.
 template <class T, class Op>
-SOFTLOSS_INLINE void rows_across(const Storage<T>& storage, RowsIn x, RowsOut y, RowsOut second,
-                                 std::int64_t rows, std::int64_t n, const RowOptions& options, Op& op) {
+[[gnu::noinline]] void rows_across(const Storage<T>& storage, RowsIn x, RowsOut y, RowsOut second,
+                                   std::int64_t rows, std::int64_t n, const RowOptions& options, Op& op) {
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const memory = static_cast<T*>(options.scratch);

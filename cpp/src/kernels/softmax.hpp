@@ -81,7 +81,7 @@ struct LogSoftmax {
             return fma(d, inverse, fma(finite, inverse_low, -rest));
         }
     };
-    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
+    [[gnu::noinline]] Finish finish(const Stats<T>& stats, std::int64_t, int) const {
         const auto l = log_rest<T>(stats);
         const V<T> rest = l.hi + l.lo;
         return {stats.maximum,
@@ -138,31 +138,40 @@ struct Collected {
     }
     SOFTLOSS_INLINE void after(std::int64_t, int) const {}
 };
-template <class T, class Use>
-SOFTLOSS_INLINE Collected<T, Use> collected(std::int64_t rows, Use use) {
-    return {rows, use};
-}
 
-/// What the loss of W rows needs beside their statistics.
-template <class S>
+/// Leaves the partition of W rows.
+template <class T>
+struct PutPartition {
+    T *maximum, *rest;
+    [[gnu::noinline]] void operator()(const Stats<T>& stats, std::int64_t first, int count) const {
+        const auto l = log_rest<T>(stats);
+        store_some(maximum + first, stats.maximum, count);
+        store_some(rest + first, l.hi + l.lo, count);
+    }
+};
+
+/// What the loss of W rows needs beside their statistics; as a function, it leaves the loss.
+template <class T>
 struct Labels {
-    using T = Compute<S>;
     const ClassRows& c;
+    const Storage<T>& storage;
     const Temperature<T>& temperature;
 
+    [[gnu::noinline]] void operator()(const Stats<T>& stats, std::int64_t first, int count) const {
+        put_loss(stats, log_rest<T>(stats), picked(first, count, stats.maximum), first, count);
+    }
     /// The logits at the labels of `count` rows; the maximum where a row is ignored.
     SOFTLOSS_INLINE V<T> picked(std::int64_t first, int count, V<T> maximum) const {
-        constexpr int W = kLanes<T>;
-        S raw[W] = {};
-        bool any_ignored = count < W;
+        T x[kLanes<T>];
+        store(x, maximum);
         for (int r = 0; r < count; ++r) {
             const std::int64_t label = c.label[first + r];
-            any_ignored = any_ignored || label < 0;
-            __builtin_memcpy(&raw[r], c.x.data + (first + r) * c.x.row + (label < 0 ? 0 : label) * c.x.axis,
-                             sizeof(S));
+            if (label < 0) continue;
+            const char* const p = c.x.data + (first + r) * c.x.row + label * c.x.axis;
+            if (storage.size == sizeof(T)) __builtin_memcpy(x + r, p, sizeof(T));
+            else x[r] = storage.load_one(p);
         }
-        const V<T> x = from_storage<W>(raw);
-        return any_ignored ? select(kept(first, count), x, maximum) : x;
+        return load<V<T>>(x);
     }
     SOFTLOSS_INLINE IntVec<T, kLanes<T>> kept(std::int64_t first, int count) const {
         typename IntOf<T>::type mask[kLanes<T>] = {};
@@ -192,13 +201,12 @@ struct Labels {
 };
 
 /// Loss and gradient (and Hessian) in one pass.
-template <class S, bool Hessian>
+template <class T, bool Hessian>
 struct ClassGradient {
-    using T = Compute<S>;
     static constexpr int W = kLanes<T>;
     static constexpr bool kOthers = true, kExp = true;
     static constexpr int kResults = Hessian ? 2 : 1;
-    Labels<S> labels;
+    Labels<T> labels;
     T at_label[W * (kMaxGroups + 1)];  ///< of the rows that are not yet written
 
     struct Finish {
@@ -213,7 +221,7 @@ struct ClassGradient {
             return softloss::max(factor * (p * rest), hess_min);
         }
     };
-    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t first, int count) {
+    [[gnu::noinline]] Finish finish(const Stats<T>& stats, std::int64_t first, int count) {
         const ClassRows& c = labels.c;
         const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1);
         const V<T> x = labels.picked(first, count, stats.maximum);
@@ -265,13 +273,13 @@ struct ClassGradient {
     }
     SOFTLOSS_INLINE void after(std::int64_t first, int count) const {
         const ClassRows& c = labels.c;
-        S at[W];
-        to_storage(at, load<V<T>>(at_label + slot(first)));
         for (int r = 0; r < count; ++r) {
             const std::int64_t label = c.label[first + r];
-            if (label >= 0)
-                __builtin_memcpy(c.grad.data + (first + r) * c.grad.row + label * c.grad.axis, &at[r],
-                                 sizeof(S));
+            if (label < 0) continue;
+            char* const p = c.grad.data + (first + r) * c.grad.row + label * c.grad.axis;
+            const T* const value = at_label + slot(first) + r;
+            if (labels.storage.size == sizeof(T)) __builtin_memcpy(p, value, sizeof(T));
+            else labels.storage.store_one(p, *value);
         }
     }
 };
@@ -299,11 +307,7 @@ template <class S>
 void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* rest,
                     const RowOptions& options) {
     using T = Compute<S>;
-    auto op = collected<T>(rows, [&](const Stats<T>& stats, std::int64_t first, int count) SOFTLOSS_LAMBDA {
-        const auto l = log_rest<T>(stats);
-        store_some(static_cast<T*>(maximum) + first, stats.maximum, count);
-        store_some(static_cast<T*>(rest) + first, l.hi + l.lo, count);
-    });
+    Collected<T, PutPartition<T>> op{rows, {static_cast<T*>(maximum), static_cast<T*>(rest)}};
     run_rows<S>(x, {}, {}, rows, n, options, op);
 }
 
@@ -312,19 +316,15 @@ template <class S>
 void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, const RowOptions& options) {
     using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
-    const Labels<S> labels{c, temperature};
+    const Labels<T> labels{c, kStorage<S>, temperature};
     if (c.hess.data) {
-        ClassGradient<S, true> op{labels, {}};
+        ClassGradient<T, true> op{labels, {}};
         run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op);
     } else if (c.grad.data) {
-        ClassGradient<S, false> op{labels, {}};
+        ClassGradient<T, false> op{labels, {}};
         run_rows<S>(c.x, c.grad, {}, rows, n, options, op);
     } else {
-        auto op =
-            collected<T>(rows, [&](const Stats<T>& stats, std::int64_t first, int count) SOFTLOSS_LAMBDA {
-                labels.put_loss(stats, log_rest<T>(stats), labels.picked(first, count, stats.maximum), first,
-                                count);
-            });
+        Collected<T, Labels<T>> op{rows, labels};
         run_rows<S>(c.x, {}, {}, rows, n, options, op);
     }
     if (options.stream) fence();

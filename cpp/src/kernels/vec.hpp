@@ -285,10 +285,26 @@ template <int N>
 template <int N>
 [[gnu::noinline]] Vec<float, N> emulated_fma(Vec<float, N> a, Vec<float, N> b, Vec<float, N> c);
 
+/// Where fma is dozens of operations, functions of many operations are called, not inlined, to keep the library small.
+#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+constexpr bool kEmulatedFma = false;
+#else
+constexpr bool kEmulatedFma = true;
+#endif
+/// f(arguments...), by call.
+template <class F, class... Arguments>
+[[gnu::noinline]] auto called(F f, const Arguments&... arguments) {
+    return f(arguments...);
+}
+
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
-    if constexpr (!kNative<T, N>) {
-        return {fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)};
+    if constexpr (!kNative<T, N> && kEmulatedFma) {
+        return called([](const auto& x, const auto& y, const auto& z)
+                          SOFTLOSS_LAMBDA { return Vec<T, N>{fma(x.lo, y.lo, z.lo), fma(x.hi, y.hi, z.hi)}; },
+                      a, b, c);
+    } else if constexpr (!kNative<T, N>) {
+        return Vec<T, N>{fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)};
     } else {
         [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
         using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
