@@ -61,12 +61,17 @@ bool gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t*
             const int64_t n = c.plan.n, stride = c.plan.row[3];
             const bool swapped = c.target.swapped, ignoring = c.options.ignore_index.has_value();
             const int64_t ignore = c.options.ignore_index.value_or(0);
-            for (int64_t r = 0; r < rows; ++r) {
-                const int64_t y = to_label(read<U>(data + r * stride, swapped));
-                const bool ignored = ignoring && y == ignore, outside = y < 0 || y >= n;
-                bad |= outside && !ignored;
-                label[r] = ignored ? -1 : outside ? 0 : y;
-            }
+            const auto all = [&](auto load) {
+                for (int64_t r = 0; r < rows; ++r) {
+                    const int64_t y = to_label(load(data + r * stride));
+                    const bool ignored = ignoring & (y == ignore);
+                    const bool outside = static_cast<std::uint64_t>(y) >= static_cast<std::uint64_t>(n);
+                    bad |= outside & !ignored;
+                    label[r] = ignored ? -1 : outside ? 0 : y;
+                }
+            };
+            if (swapped) all([](const char* p) { return read<U>(p, true); });
+            else all([](const char* p) { return read<U>(p, false); });
         }
         return bad;
     });
@@ -243,64 +248,79 @@ void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const in
         if (active_table().f64.outside_unit(loss, rows)) bad = true;
         active_table().weighted.log(loss, loss, rows);
     }
-    for (int64_t r = 0; r < rows; ++r) loss[r] = -loss[r];
+    for (int64_t r = 0; r < rows; ++r) loss[r] = label[r] < 0 ? 0 : -loss[r];
 }
 
 // ---- all rows ---------------------------------------------------------------------------------------------------------------
 
+/// A task's rows, on its stack.
+struct Batch {
+    int64_t label[kRows];
+    double loss[kRows], sample[kRows], norm[kRows], factor[kRows];
+};
+
+/// Logits against class indices: losses and gradients of a batch by the kernels.
+template <class T>
+void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, void* scratch) {
+    const bool gradient = c.gradients.grad || c.gradients.hess;
+    const double share = 1 / c.denominator / c.options.temperature;
+    for (int64_t r = 0; gradient && r < rows; ++r) {
+        b.factor[r] = !c.weighted()    ? share
+                      : b.norm[r] == 0 ? 0
+                                       : b.norm[r] / c.denominator / c.options.temperature;
+    }
+    T raw[kRows];
+    plain_batch<T>(c, at, rows, b.label, gradient ? b.factor : nullptr, raw, scratch);
+    std::copy(raw, raw + rows, b.loss);
+}
+
+/// Row by row, by a distribution over the classes that holds the class weights: the sample's weight is left.
+void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, std::atomic<bool>& bad,
+                    void* scratch) {
+    double* const memory = reinterpret_cast<double*>(static_cast<char*>(scratch) + kScratchBytes);
+    for (int64_t r = 0; r < rows; ++r) {
+        const Strides here = row_at(at, c.plan, r);
+        const GeneralRow row(c, here, c.indices() ? std::max<int64_t>(b.label[r], 0) : 0, memory, scratch);
+        const double loss = row(b.sample[r] / c.denominator, bad);
+        b.loss[r] = b.sample[r] == 0 ? 0 : b.sample[r] * loss;
+    }
+}
+
 template <class T>
 void row_losses(const ClassLoss& c, RowLosses& result) {
-    const bool plain = c.plain(), gradient = c.gradients.grad || c.gradients.hess;
-    const bool picked = !c.plain() && c.kind != Scores::logits && c.indices() && !gradient;
+    const bool plain = c.plain();
+    const bool picked = c.kind != Scores::logits && c.indices() && !c.gradients.grad;
     // Rows of a task in C order give their partial sum at once; otherwise all losses are kept and summed later.
-    const bool in_order = c.plan.batches == 1 && c.plan.row[1] == sizeof(double) && result.loss.empty();
+    const bool in_order = result.loss.empty();
     const int64_t task_rows = in_order ? kRows : std::min(rows_per_task(c.plan), kRows);
     const Staging<T> staging(c.x, nullptr, c.plan);
-    const std::size_t staged =
-        plain ? staging.bytes + (c.gradients.hess ? staging.rows * c.plan.n * sizeof(T) : 0)
-              : kScratchBytes + 4 * c.plan.n * sizeof(double);
-    for_each_batch(
-        c.plan, task_rows, picked ? 0 : staged, [&](const Strides& at, int64_t rows, void* scratch) {
-            int64_t label[kRows];
-            double loss[kRows], sample[kRows], norm[kRows], factor[kRows];
-            if (c.indices() && gather_labels(c, at, rows, label)) result.bad_label = true;
-            result.counted += fill_norms(c, at, rows, label, sample, norm);
-            for (int64_t r = 0; gradient && r < rows; ++r) {
-                factor[r] = norm[r] == 0 ? 0 : norm[r] / c.denominator / (plain ? c.options.temperature : 1);
-            }
-            if (plain) {
-                T raw[kRows];
-                plain_batch<T>(c, at, rows, label, gradient ? factor : nullptr, raw, scratch);
-                std::copy(raw, raw + rows, loss);
-            } else if (picked) {
-                picked_losses<T>(c, at, rows, label, loss, result.bad_prob);
-            } else {
-                double* const memory = reinterpret_cast<double*>(static_cast<char*>(scratch) + kScratchBytes);
-                for (int64_t r = 0; r < rows; ++r) {
-                    // The class weights are in the row's q already: the sample's weight is left.
-                    const Strides here = row_at(at, c.plan, r);
-                    const GeneralRow row(c, here, c.indices() ? std::max<int64_t>(label[r], 0) : 0, memory,
-                                         scratch);
-                    loss[r] = row(sample[r] / c.denominator, result.bad_prob);
-                    loss[r] = sample[r] == 0 ? 0 : sample[r] * loss[r];
-                }
-            }
-            if (plain || picked) {
-                for (int64_t r = 0; r < rows && (c.weighted() || picked); ++r)
-                    loss[r] = norm[r] == 0 ? 0 : norm[r] * loss[r];
-            }
-            if (in_order) {
-                const int64_t block = at[1] / int64_t{sizeof(double)} / kRows;
-                result.loss_sums[block] = active_table().f64.sum(loss, rows);
-                if (c.weighted()) result.norm_sums[block] = active_table().f64.sum(norm, rows);
-                return;
-            }
-            for (int64_t r = 0; r < rows; ++r) {
-                const int64_t index = (at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)};
-                result.loss[index] = loss[r];
-                if (c.weighted()) result.norm[index] = norm[r];
-            }
-        });
+    const std::size_t bytes =
+        picked  ? 0
+        : plain ? staging.bytes + (c.gradients.hess ? staging.rows * c.plan.n * sizeof(T) : 0)
+                : kScratchBytes + 4 * c.plan.n * sizeof(double);
+    for_each_batch(c.plan, task_rows, bytes, [&](const Strides& at, int64_t rows, void* scratch) {
+        Batch b;
+        if (c.indices() && gather_labels(c, at, rows, b.label)) result.bad_label = true;
+        const bool weighted = c.weighted() || !(plain || picked);
+        result.counted += weighted ? fill_norms(c, at, rows, b.label, b.sample, b.norm)
+                                   : rows - std::count(b.label, b.label + rows, -1);
+        if (plain) plain_losses<T>(c, at, rows, b, scratch);
+        else if (picked) picked_losses<T>(c, at, rows, b.label, b.loss, result.bad_prob);
+        else general_losses(c, at, rows, b, result.bad_prob, scratch);
+        for (int64_t r = 0; c.weighted() && (plain || picked) && r < rows; ++r)
+            b.loss[r] = b.norm[r] == 0 ? 0 : b.norm[r] * b.loss[r];
+        if (in_order) {
+            const int64_t block = at[1] / int64_t{sizeof(double)} / kRows;
+            result.loss_sums[block] = active_table().f64.sum(b.loss, rows);
+            if (c.weighted()) result.norm_sums[block] = active_table().f64.sum(b.norm, rows);
+            return;
+        }
+        for (int64_t r = 0; r < rows; ++r) {
+            const int64_t index = (at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)};
+            result.loss[index] = b.loss[r];
+            if (c.weighted()) result.norm[index] = b.norm[r];
+        }
+    });
 }
 
 /// Sums of blocks of kRows, in C order of the rows.
@@ -353,7 +373,7 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
         fail("label_smoothing must lie in [0, 1], got " + std::to_string(options.label_smoothing));
     }
     check_temperature(options.temperature);
-    const std::vector<int64_t> row_shape = without_axis(x.shape, c.axis);
+    const Dims row_shape = without_axis(x.shape, c.axis);
     c.rows = checked_size(row_shape);
     checked_size(x.shape);
     if (options.weight && !(options.weight->ndim() == 1 && options.weight->shape[0] == classes)) {
@@ -373,9 +393,9 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
              " has length 0");
     }
     if (c.rows == 0) return;
-    const std::vector<int64_t> none(x.ndim(), 0);
+    const Dims none(x.ndim(), 0);
     const auto optional = [&](const MutableTensorView* view) { return view ? strides_of(*view) : none; };
-    const std::vector<int64_t> operands[] = {
+    const Dims operands[] = {
         strides_of(x),
         with_axis(contiguous_strides(row_shape, sizeof(double)), c.axis),
         optional(c.gradients.grad),

@@ -22,7 +22,7 @@ void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& pla
 void map(const TensorView& x, const MutableTensorView& y, MapKernel StorageKernels::* kernel) {
     check_output(x, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
-    const std::vector<int64_t> operands[] = {strides_of(x), strides_of(y)};
+    const Dims operands[] = {strides_of(x), strides_of(y)};
     const Plan plan = make_plan(x.shape, -1, operands);
     const int64_t item = size_of(x.dtype);
     if (x.dtype == y.dtype && !x.swapped && !y.swapped && plan.axis[0] == item && plan.axis[1] == item) {
@@ -51,66 +51,107 @@ struct BinaryLoss {
     const char* name() const { return logits ? "logits" : "probs"; }
 };
 
+/// The pieces of a block: f(offsets, first element of the block, count). Blocks hold kElements elements in C order whatever
+/// the layout, so that their sums have the same bits for every one.
+template <class F>
+void for_each_piece(const Plan& plan, int64_t first, int64_t n, F f) {
+    for (int64_t done = 0; done < n;) {
+        const int64_t batch = (first + done) / plan.n, within = (first + done) % plan.n;
+        const int64_t count = std::min(n - done, plan.n - within);
+        Strides at = plan.offset(batch);
+        for (int k = 0; k < kMaxOperands; ++k) at[k] += within * plan.axis[k];
+        f(at, done, count);
+        done += count;
+    }
+}
+
+template <class T>
+class BinaryTask {
+  public:
+    BinaryTask(const BinaryLoss& loss, int64_t first, int64_t n, void* scratch)
+        : b_(loss), first_(first), n_(n), buffer_(static_cast<T*>(scratch)) {}
+
+    /// The operand as adjacent elements: in place where it is one piece like that.
+    const T* operand(const TensorView* view, int k) {
+        if (!view) return nullptr;
+        const T* result = buffer_ + k * kElements;
+        for_each_piece(b_.plan, first_, n_, [&](const Strides& at, int64_t done, int64_t count) {
+            if (count == n_) {
+                result = block_of(*view, at[k], b_.plan.axis[k], n_, buffer_ + k * kElements);
+            } else {
+                gather(static_cast<const char*>(view->data) + at[k], b_.plan.axis[k], count, view->dtype,
+                       view->swapped, buffer_ + k * kElements + done);
+            }
+        });
+        return result;
+    }
+    /// Where the kernel puts an output: in place where it can, else in a buffer that put() writes from.
+    T* output(const MutableTensorView* view, int k, int slot) {
+        if (!view) return nullptr;
+        T* result = buffer_ + slot * kElements;
+        for_each_piece(b_.plan, first_, n_, [&](const Strides& at, int64_t, int64_t count) {
+            char* const p = static_cast<char*>(view->data) + at[k];
+            const bool direct = count == n_ && view->dtype == dtype_of<T> && !view->swapped &&
+                                b_.plan.axis[k] == sizeof(T) && is_aligned<T>(p);
+            if (direct) result = reinterpret_cast<T*>(p);
+        });
+        return result;
+    }
+    void put(const MutableTensorView* view, int k, const T* from, int slot) {
+        if (!view || from != buffer_ + slot * kElements) return;
+        for_each_piece(b_.plan, first_, n_, [&](const Strides& at, int64_t done, int64_t count) {
+            scatter(from + done, count, static_cast<char*>(view->data) + at[k], b_.plan.axis[k], view->dtype,
+                    view->swapped);
+        });
+    }
+    T* slot(int k) { return buffer_ + k * kElements; }
+
+  private:
+    const BinaryLoss& b_;
+    int64_t first_, n_;
+    T* buffer_;
+};
+
 /// Sums of the blocks in index order; sets a flag for an operand outside [0, 1] instead of throwing across threads.
 template <class T>
 std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
                                   std::atomic<bool>& bad_target) {
     const auto& kernels = active_table().compute<T>();
-    const Plan& plan = b.plan;
+    const int64_t size = b.plan.size(), blocks = (size + kElements - 1) / kElements;
     const bool summed = !b.losses && !b.hess;
-    std::vector<double> sums(summed ? plan.batches * ((plan.n + kElements - 1) / kElements) : 0);
-    for_each_block(
-        plan, 7 * kElements * sizeof(T), [&](int64_t block, const Strides& at, int64_t n, void* scratch) {
-            T* const buffer = static_cast<T*>(scratch);
-            const auto operand = [&](const TensorView* view, int k) -> const T* {
-                return view ? block_of(*view, at[k], plan.axis[k], n, buffer + k * kElements) : nullptr;
-            };
-            // An output in place where it is like T, else by a buffer.
-            const auto output = [&](const MutableTensorView* view, int k, T* own) -> T* {
-                if (!view) return nullptr;
-                char* const p = static_cast<char*>(view->data) + at[k];
-                const bool direct = view->dtype == dtype_of<T> && !view->swapped &&
-                                    plan.axis[k] == sizeof(T) && is_aligned<T>(p);
-                return direct ? reinterpret_cast<T*>(p) : own;
-            };
-            const auto put = [&](const MutableTensorView* view, int k, const T* from, const T* own) {
-                if (view && from == own)
-                    scatter(from, n, static_cast<char*>(view->data) + at[k], plan.axis[k], view->dtype,
-                            view->swapped);
-            };
-            T *const own_grad = buffer + kElements, *const own_hess = buffer + 5 * kElements,
-                     *const loss = buffer + 6 * kElements;
-            BinaryBlock<T> call{};
-            call.x = operand(&b.x, 0);
-            call.target = operand(&b.target, 2);
-            call.weight = operand(b.options.weight, 3);
-            call.pos_weight = operand(b.options.pos_weight, 4);
-            call.loss = b.hess ? nullptr : loss;
-            call.grad = output(b.grad, 1, own_grad);
-            call.hess = output(b.hess, 5, own_hess);
-            call.factor = static_cast<T>(b.factor);
-            call.hess_scale = static_cast<T>(b.hessian.scale);
-            call.hess_min = static_cast<T>(b.hessian.floor);
-            if (!b.grad) {
-                if (kernels.outside_unit(call.target, n)) bad_target = true;
-                if (!b.logits && kernels.outside_unit(call.x, n)) bad_x = true;
-            }
-            (b.logits ? kernels.bce_logits : kernels.bce)(call, n);
-            put(b.grad, 1, call.grad, own_grad);
-            put(b.hess, 5, call.hess, own_hess);
-            if (summed) sums[block] = kernels.sum(loss, n);
-            if (b.losses) {
-                scatter(loss, n, static_cast<char*>(b.losses->data) + at[b.grad ? 5 : 1],
-                        plan.axis[b.grad ? 5 : 1], b.losses->dtype, b.losses->swapped);
-            }
-        });
+    std::vector<double> sums(summed ? blocks : 0);
+    const int losses_at = b.grad ? 5 : 1;  // the operand that the losses are
+    parallel_for(blocks, size, 7 * kElements * sizeof(T), [&](int64_t block, void* scratch) {
+        const int64_t first = block * kElements, n = std::min(kElements, size - first);
+        BinaryTask<T> task(b, first, n, scratch);
+        BinaryBlock<T> call{};
+        call.x = task.operand(&b.x, 0);
+        call.target = task.operand(&b.target, 2);
+        call.weight = task.operand(b.options.weight, 3);
+        call.pos_weight = task.operand(b.options.pos_weight, 4);
+        call.loss = b.hess ? nullptr : task.slot(6);
+        call.grad = task.output(b.grad, 1, 1);
+        call.hess = task.output(b.hess, 5, 5);
+        call.factor = static_cast<T>(b.factor);
+        call.hess_scale = static_cast<T>(b.hessian.scale);
+        call.hess_min = static_cast<T>(b.hessian.floor);
+        if (!b.grad && !b.losses) {  // else it is known already
+            if (kernels.outside_unit(call.target, n)) bad_target = true;
+            if (!b.logits && kernels.outside_unit(call.x, n)) bad_x = true;
+        }
+        (b.logits ? kernels.bce_logits : kernels.bce)(call, n);
+        task.put(b.grad, 1, call.grad, 1);
+        task.put(b.hess, 5, call.hess, 5);
+        task.put(b.losses, losses_at, call.loss, 6);
+        if (summed) sums[block] = kernels.sum(call.loss, n);
+    });
     return sums;
 }
 
 /// Shapes, outputs, the plan.
 void prepare(BinaryLoss& b) {
     const TensorView& x = b.x;
-    const std::vector<int64_t> none(x.ndim(), 0);
+    const Dims none(x.ndim(), 0);
     const auto optional = [&](const char* name, const TensorView* view) {
         return view ? broadcast(name, view->shape, view->strides, x.shape) : none;
     };
@@ -129,9 +170,9 @@ void prepare(BinaryLoss& b) {
     if (checked_size(x.shape) == 0) return;
     const MutableTensorView* const first = b.grad ? b.grad : b.losses;
     const MutableTensorView* const last = b.hess ? b.hess : b.grad ? b.losses : nullptr;
-    const std::vector<int64_t> operands[] = {strides_of(x), first ? strides_of(*first) : none, target, weight,
-                                             pos_weight,    last ? strides_of(*last) : none};
-    b.plan = make_plan(x.shape, -1, operands);
+    const Dims operands[] = {strides_of(x), first ? strides_of(*first) : none, target, weight,
+                             pos_weight,    last ? strides_of(*last) : none};
+    b.plan = make_plan(x.shape, -1, operands, Order::c);
     if (b.losses)
         check_separate({&x, &b.target, b.options.weight, b.options.pos_weight}, *b.losses, "losses",
                        "itself");

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -124,20 +125,20 @@ int64_t to_label(U value) {
 
 // ---- checks -----------------------------------------------------------------------------------------------------------
 
-inline std::vector<int64_t> strides_of(const auto& view) {
-    return {view.strides.begin(), view.strides.end()};
+inline Dims strides_of(const auto& view) {
+    return view.strides;
 }
 inline bool same_shape(std::span<const int64_t> a, std::span<const int64_t> b) {
     return std::ranges::equal(a, b);
 }
-inline std::vector<int64_t> without_axis(std::span<const int64_t> shape, int axis) {
-    std::vector<int64_t> rest(shape.begin(), shape.end());
-    rest.erase(rest.begin() + axis);
+inline Dims without_axis(std::span<const int64_t> shape, int axis) {
+    Dims rest(shape);
+    rest.erase(axis);
     return rest;
 }
 /// The strides of an array that lacks the axis, as if it had it, with stride 0.
-inline std::vector<int64_t> with_axis(std::vector<int64_t> strides, int axis) {
-    strides.insert(strides.begin() + axis, 0);
+inline Dims with_axis(Dims strides, int axis) {
+    strides.insert(axis, 0);
     return strides;
 }
 
@@ -217,7 +218,7 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
     const int64_t size = checked_size(shape);
     const std::size_t outer = shape.empty() ? 0 : shape.size() - 1;
     const int64_t inner = shape.empty() ? 1 : shape[outer], step = shape.empty() ? 0 : strides[outer];
-    std::vector<int64_t> at(outer, 0);
+    Dims at(outer, 0);
     int64_t offset = 0;
     for (int64_t i = 0; i < size; i += inner) {
         for (int64_t k = 0; k < inner; ++k) {
@@ -234,9 +235,8 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
 
 /// target fits x without the axis (class indices) or x (class probabilities).
 inline void check_target_shape(const TensorView& x, const TensorView& target, int axis, const char* name) {
-    const std::vector<int64_t> rows = without_axis(x.shape, axis);
-    const std::vector<int64_t> expected =
-        is_floating(target.dtype) ? std::vector<int64_t>(x.shape.begin(), x.shape.end()) : rows;
+    const Dims rows = without_axis(x.shape, axis);
+    const Dims expected = is_floating(target.dtype) ? Dims(x.shape) : rows;
     if (same_shape(target.shape, expected)) return;
     std::string hint;
     if (!is_floating(target.dtype) && x.ndim() > 2 && axis != 1 &&
@@ -287,17 +287,6 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
         return false;
     });
     fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
-}
-
-/// Refuses elements outside [0, 1] before anything is written.
-inline void check_unit(const char* name, const TensorView& view) {
-    bool bad = false;
-    for_each_element(view.shape, view.strides, [&](int64_t, int64_t offset) {
-        const double value = element<double>(view, offset);
-        bad = value < 0 || value > 1;
-        return !bad;
-    });
-    if (bad) fail_outside(name, view);
 }
 
 // ---- batches of rows ---------------------------------------------------------------------------------------------------
@@ -410,6 +399,24 @@ int64_t for_each_block(const Plan& plan, std::size_t scratch_bytes, Body body) {
         body(block, at, std::min(kElements, plan.n - first), scratch);
     });
     return blocks;
+}
+
+/// Refuses elements outside [0, 1] before anything is written.
+inline void check_unit(const char* name, const TensorView& view) {
+    if (view.size() == 0) return;
+    const Dims operands[] = {strides_of(view)};
+    const Plan plan = make_plan(view.shape, -1, operands);
+    std::atomic<bool> bad{false};
+    const auto check = [&]<class T>(T) {
+        for_each_block(
+            plan, kElements * sizeof(T), [&](int64_t, const Strides& at, int64_t n, void* scratch) {
+                const T* const x = block_of(view, at[0], plan.axis[0], n, static_cast<T*>(scratch));
+                if (active_table().compute<T>().outside_unit(x, n)) bad = true;
+            });
+    };
+    if (view.dtype == DType::float32) check(float{});
+    else check(double{});
+    if (bad) fail_outside(name, view);
 }
 
 }  // namespace softloss

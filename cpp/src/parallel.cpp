@@ -107,8 +107,7 @@ int threads_for([[maybe_unused]] std::int64_t work) {
 #endif
 }
 
-void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes,
-                  const std::function<void(std::int64_t, void*)>& body) {
+void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body) {
     const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
     const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
     char* const scratch = pitch ? scratch_memory(pitch * std::max(threads, 1)) : nullptr;

@@ -5,15 +5,32 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
+#include <type_traits>
 
 namespace softloss {
+
+/// A reference to a function body(task, scratch), without the allocation of std::function.
+class TaskBody {
+  public:
+    template <class F>
+        requires(!std::is_same_v<std::remove_cvref_t<F>, TaskBody>)
+    TaskBody(F&& f)
+        : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
+          call_([](void* object, std::int64_t task, void* scratch) {
+              (*static_cast<std::remove_reference_t<F>*>(object))(task, scratch);
+          }) {}
+    void operator()(std::int64_t task, void* scratch) const { call_(object_, task, scratch); }
+
+  private:
+    void* object_;
+    void (*call_)(void*, std::int64_t, void*);
+};
 
 /// Calls body(task, scratch) for task = 0 ... tasks - 1, each once, on at most get_num_threads() threads; fewer when
 /// `work` (elements in all) is too small to gain. scratch: scratch_bytes of memory of the thread's own, 64-byte
 /// aligned. body must not throw. Throws std::bad_alloc before anything runs.
-void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes,
-                  const std::function<void(std::int64_t, void*)>& body);
+void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body);
 
 /// How many threads parallel_for would use for `work` elements.
 int threads_for(std::int64_t work);

@@ -39,10 +39,11 @@ std::int64_t magnitude(std::int64_t x) {
 
 }  // namespace
 
-Plan make_plan(std::span<const std::int64_t> shape, int axis,
-               std::span<const std::vector<std::int64_t>> operand_strides) {
+Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Dims> operand_strides,
+               Order order) {
     Plan plan;
-    std::vector<Loop> loops;
+    std::array<Loop, Dims::kMost> loops;
+    std::size_t count = 0;
     for (std::size_t d = 0; d < shape.size(); ++d) {
         Loop loop{shape[d], {}};
         for (std::size_t k = 0; k < operand_strides.size(); ++k) loop.stride[k] = operand_strides[k][d];
@@ -52,19 +53,20 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis,
         } else if (loop.extent == 0) {
             plan.rows = 0;
         } else if (loop.extent > 1) {
-            if (!loops.empty() && mergeable(loops.back(), loop)) {
-                loop.extent *= loops.back().extent;
-                loops.back() = loop;
+            if (count > 0 && mergeable(loops[count - 1], loop)) {
+                loop.extent *= loops[count - 1].extent;
+                loops[count - 1] = loop;
             } else {
-                loops.push_back(loop);
+                loops[count++] = loop;
             }
         }
     }
-    if (plan.rows == 0 || loops.empty()) return plan;
-    // The batch runs along the dimension in which the first operand is densest.
-    const auto inner = std::min_element(loops.begin(), loops.end(), [](const Loop& a, const Loop& b) {
+    if (plan.rows == 0 || count == 0) return plan;
+    const auto end = loops.begin() + static_cast<std::ptrdiff_t>(count);
+    const auto denser = [](const Loop& a, const Loop& b) {
         return magnitude(a.stride[0]) < magnitude(b.stride[0]);
-    });
+    };
+    const auto inner = order == Order::c ? end - 1 : std::min_element(loops.begin(), end, denser);
     if (axis < 0) {
         plan.n = inner->extent;
         plan.axis = inner->stride;
@@ -72,15 +74,18 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis,
         plan.rows = inner->extent;
         plan.row = inner->stride;
     }
-    loops.erase(inner);
-    for (const Loop& loop : loops) plan.batches *= loop.extent;
-    plan.outer = std::move(loops);
+    plan.outer.reserve(count - 1);
+    for (auto loop = loops.begin(); loop != end; ++loop) {
+        if (loop == inner) continue;
+        plan.outer.push_back(*loop);
+        plan.batches *= loop->extent;
+    }
     return plan;
 }
 
-std::vector<std::int64_t> broadcast(const char* what, std::span<const std::int64_t> from,
-                                    std::span<const std::int64_t> strides, std::span<const std::int64_t> to) {
-    std::vector<std::int64_t> result(to.size(), 0);
+Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<const std::int64_t> strides,
+               std::span<const std::int64_t> to) {
+    Dims result(to.size(), 0);
     const std::size_t shift = to.size() - std::min(from.size(), to.size());
     for (std::size_t d = 0; d < from.size(); ++d) {
         const bool fits = from.size() <= to.size() && (from[d] == 1 || from[d] == to[d + shift]);
@@ -93,8 +98,8 @@ std::vector<std::int64_t> broadcast(const char* what, std::span<const std::int64
     return result;
 }
 
-std::vector<std::int64_t> contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item) {
-    std::vector<std::int64_t> strides(shape.size());
+Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item) {
+    Dims strides(shape.size(), 0);
     for (std::size_t d = shape.size(); d-- > 0;) {
         strides[d] = item;
         item *= std::max<std::int64_t>(shape[d], 1);

@@ -3,9 +3,12 @@
 // Lives here: axis checks, broadcasting, merging of dimensions, offsets. Must not: floats, kernels, threads.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,6 +16,56 @@ namespace softloss {
 
 constexpr int kMaxOperands = 6;
 using Strides = std::array<std::int64_t, kMaxOperands>;  ///< bytes, one per operand
+
+/// Extents or strides of the dimensions of an array, without the cost of a vector: a small call makes a dozen of them.
+class Dims {
+  public:
+    static constexpr int kMost = 64;  ///< as NumPy has it
+
+    Dims() = default;
+    Dims(std::size_t size, std::int64_t value) {
+        for (std::size_t d = 0; d < size; ++d) push_back(value);
+    }
+    Dims(std::span<const std::int64_t> other) {
+        for (std::int64_t x : other) push_back(x);
+    }
+    Dims(std::initializer_list<std::int64_t> other) {
+        for (std::int64_t x : other) push_back(x);
+    }
+    Dims(const Dims& other) : size_(other.size_) { std::copy(other.begin(), other.end(), data_); }
+    Dims& operator=(const Dims& other) {
+        size_ = other.size_;
+        std::copy(other.begin(), other.end(), data_);
+        return *this;
+    }
+
+    std::size_t size() const { return size_; }
+    std::int64_t* begin() { return data_; }
+    std::int64_t* end() { return data_ + size_; }
+    const std::int64_t* begin() const { return data_; }
+    const std::int64_t* end() const { return data_ + size_; }
+    std::int64_t& operator[](std::size_t d) { return data_[d]; }
+    std::int64_t operator[](std::size_t d) const { return data_[d]; }
+    operator std::span<const std::int64_t>() const { return {data_, size_}; }
+    bool operator==(const Dims& other) const { return std::ranges::equal(*this, other); }
+
+    /// Throws std::invalid_argument beyond kMost.
+    void push_back(std::int64_t x) { insert(size_, x); }
+    void insert(std::size_t place, std::int64_t x) {
+        if (size_ == kMost) throw std::invalid_argument("arrays have at most 64 dimensions");
+        std::copy_backward(data_ + place, data_ + size_, data_ + size_ + 1);
+        data_[place] = x;
+        ++size_;
+    }
+    void erase(std::size_t place) {
+        std::copy(data_ + place + 1, data_ + size_, data_ + place);
+        --size_;
+    }
+
+  private:
+    std::int64_t data_[kMost];
+    std::size_t size_ = 0;
+};
 
 /// One loop over `extent` steps.
 struct Loop {
@@ -37,17 +90,20 @@ struct Plan {
 /// axis in -ndim ... ndim - 1 -> 0 ... ndim - 1. Throws std::invalid_argument.
 int normalize_axis(std::int64_t axis, int ndim);
 
-/// operand_strides[k] has one stride per dimension of shape. With axis < 0 there is no row axis: the fastest merged
-/// dimension becomes the row.
-Plan make_plan(std::span<const std::int64_t> shape, int axis,
-               std::span<const std::vector<std::int64_t>> operand_strides);
+/// dense: a batch runs along the dimension in which the first operand is densest. c: along the last one.
+enum class Order { dense, c };
+
+/// operand_strides[k] has one stride per dimension of shape. With axis < 0 there is no row axis: the dimension along which
+/// a batch would run becomes the row.
+Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Dims> operand_strides,
+               Order order = Order::dense);
 
 /// Strides that make an array of `from` look like `to`. Throws std::invalid_argument that names `what`.
-std::vector<std::int64_t> broadcast(const char* what, std::span<const std::int64_t> from,
-                                    std::span<const std::int64_t> strides, std::span<const std::int64_t> to);
+Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<const std::int64_t> strides,
+               std::span<const std::int64_t> to);
 
 /// C-ordered strides of a fresh array.
-std::vector<std::int64_t> contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item);
+Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item);
 
 /// "(2, 3)", "(4,)", "()".
 std::string to_string(std::span<const std::int64_t> shape);

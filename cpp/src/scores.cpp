@@ -206,13 +206,13 @@ void token_rows(const Tokens& t) {
 void softmax_topk(const TensorView& x, const MutableTensorView& prob, const MutableTensorView& index,
                   const ScoreOptions& options) {
     const int axis = checked_axis(x, options, "x");
-    std::vector<int64_t> shape(x.shape.begin(), x.shape.end());
+    Dims shape(x.shape);
     check_k(options.k, 1, shape[axis], "k");
     shape[axis] = options.k;
     check_result(&prob, shape, false, x, "prob");
     check_result(&index, shape, true, x, "index");
     if (checked_size(shape) == 0) return;
-    const std::vector<int64_t> operands[] = {strides_of(x), strides_of(prob), strides_of(index)};
+    const Dims operands[] = {strides_of(x), strides_of(prob), strides_of(index)};
     const Plan plan = make_plan(x.shape, axis, operands);
     const bool wide = x.dtype == DType::float64 || !is_floating(x.dtype);
     if (wide) topk_rows<double>(x, prob, index, options, plan, axis);
@@ -223,12 +223,12 @@ void token_logprobs(const TensorView& logits, const TensorView& target, const To
                     const ScoreOptions& options) {
     const int axis = checked_axis(logits, options, "logits");
     const int64_t classes = logits.shape[axis];
-    const std::vector<int64_t> rows = without_axis(logits.shape, axis);
+    const Dims rows = without_axis(logits.shape, axis);
     if (is_floating(target.dtype) || target.dtype == DType::boolean)
         fail("target must hold class indices (integers)");
     check_target_shape(logits, target, axis, "logits");
     check_k(options.k, 0, classes, "top_k");
-    std::vector<int64_t> lists = rows;
+    Dims lists = rows;
     lists.push_back(options.k);
     check_result(out.logprob, rows, false, logits, "logprob");
     check_result(out.argmax, rows, true, logits, "argmax");
@@ -239,21 +239,21 @@ void token_logprobs(const TensorView& logits, const TensorView& target, const To
     if (checked_size(rows) == 0) return;
     if (classes == 0) fail("logits of shape " + to_string(logits.shape) + " has no classes");
     check_labels(target, classes, options.ignore_index);
-    const std::vector<int64_t> none(logits.ndim(), 0);
+    const Dims none(logits.ndim(), 0);
     const auto per_row = [&](const MutableTensorView* a, const MutableTensorView* b) {
         const MutableTensorView* const view = a ? a : b;
         return view ? with_axis(strides_of(*view), axis) : none;
     };
     const auto per_list = [&](const MutableTensorView* view) {
         if (!view || options.k == 0) return none;
-        return with_axis({view->strides.begin(), view->strides.end() - 1}, axis);
+        return with_axis(view->strides.first(view->strides.size() - 1), axis);
     };
-    const std::vector<int64_t> operands[] = {strides_of(logits),
-                                             with_axis(strides_of(target), axis),
-                                             per_row(out.logprob, out.entropy),
-                                             per_row(out.argmax, out.rank),
-                                             per_list(out.top_logprob),
-                                             per_list(out.top_index)};
+    const Dims operands[] = {strides_of(logits),
+                             with_axis(strides_of(target), axis),
+                             per_row(out.logprob, out.entropy),
+                             per_row(out.argmax, out.rank),
+                             per_list(out.top_logprob),
+                             per_list(out.top_index)};
     for (const auto& [a, b] : {std::pair{out.logprob, out.entropy}, std::pair{out.argmax, out.rank}}) {
         if (a && b && !std::ranges::equal(a->strides, b->strides))
             fail("outputs of one type must have the same strides");

@@ -46,9 +46,10 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
     check_output(x, y, "out", "x");
     check_separate({options.where}, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
-    std::vector<std::vector<int64_t>> operands{strides_of(x), strides_of(y)};
-    if (options.where)
-        operands.push_back(broadcast("where", options.where->shape, options.where->strides, x.shape));
+    const Dims operands[] = {strides_of(x), strides_of(y),
+                             options.where
+                                 ? broadcast("where", options.where->shape, options.where->strides, x.shape)
+                                 : Dims(x.ndim(), 0)};
     const Plan plan = make_plan(x.shape, axis, operands);
     const bool adjacent = plan.axis[0] == size_of(x.dtype) && plan.axis[1] == size_of(x.dtype);
     const bool direct =
@@ -174,7 +175,7 @@ void backward(const TensorView& y, const TensorView& dy, const MutableTensorView
     check_output(dy, dx, "out", "dy");
     check_overlap(y, dx, name);
     if (checked_size(y.shape) == 0) return;
-    const std::vector<int64_t> operands[] = {strides_of(y), strides_of(dy), strides_of(dx)};
+    const Dims operands[] = {strides_of(y), strides_of(dy), strides_of(dx)};
     const Plan plan = make_plan(y.shape, axis, operands);
     if (dx.dtype == DType::float64) backward<double>(y, dy, dx, plan, f64);
     else backward<float>(y, dy, dx, plan, f32);
@@ -191,9 +192,10 @@ void log_softmax(const TensorView& x, const MutableTensorView& y, const Transfor
 }
 
 void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options) {
+    checked_size(x.shape);
     const bool scalar = x.ndim() == 0 && (options.axis == 0 || options.axis == -1);
     const int axis = scalar ? 0 : normalize_axis(options.axis, x.ndim());
-    const std::vector<int64_t> rest = scalar ? std::vector<int64_t>{} : without_axis(x.shape, axis);
+    const Dims rest = scalar ? Dims{} : without_axis(x.shape, axis);
     if (!same_shape(y.shape, rest)) {
         fail("out has shape " + to_string(y.shape) + ", but the result has shape " + to_string(rest));
     }
@@ -210,13 +212,12 @@ void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpO
     }
     if (overlaps(x, y)) fail("out overlaps x");
     check_separate({options.where, options.b}, y, "out", "x");
-    const std::vector<int64_t> none(x.ndim(), 0);
-    std::vector<std::vector<int64_t>> operands{strides_of(x), scalar ? none : with_axis(strides_of(y), axis)};
+    const Dims none(x.ndim(), 0);
     const auto optional = [&](const char* name, const TensorView* view) {
-        operands.push_back(view ? broadcast(name, view->shape, view->strides, x.shape) : none);
+        return view ? broadcast(name, view->shape, view->strides, x.shape) : none;
     };
-    optional("where", options.where);
-    optional("b", options.b);
+    const Dims operands[] = {strides_of(x), scalar ? none : with_axis(strides_of(y), axis),
+                             optional("where", options.where), optional("b", options.b)};
     const Plan plan = make_plan(x.shape, axis, operands);
     if (y.dtype == DType::float64) logsumexp_as<double>(x, y, options, plan);
     else logsumexp_as<float>(x, y, options, plan);

@@ -757,7 +757,7 @@ def cross_entropy_grad_hess(
     >>> import softloss
     >>> grad, hess = softloss.cross_entropy_grad_hess([[2.0, 1.0, 0.1]], [0])
     >>> hess.round(4)
-    array([[0.2247, 0.1837, 0.0888]])
+    array([[0.2247, 0.1837, 0.0889]])
     """
     return GradHess(
         *_core.cross_entropy_grad_hess(

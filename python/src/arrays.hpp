@@ -120,7 +120,10 @@ struct Array {
             array = py::reinterpret_borrow<py::object>(value);
         } else {
             refuse_masked(argument, value);
-            array = py::array::ensure(value);
+            // A subclass, such as a memory map, is an array like any other.
+            if (PyObject_TypeCheck(value.ptr(), reinterpret_cast<PyTypeObject*>(api.PyArray_Type_)))
+                array = py::reinterpret_borrow<py::object>(value);
+            else array = py::array::ensure(value);
             if (!array) {
                 PyErr_Clear();
                 throw py::type_error(std::string(argument) + " cannot be made an array: got " +
@@ -185,11 +188,16 @@ struct Optional {
 /// What a dtype= argument asks for; None: x's own floating dtype, float64 for integers and bool.
 inline DType result_dtype(const Array& x, py::handle dtype) {
     if (dtype.is_none()) return is_floating(x.dtype) ? x.dtype : DType::float64;
-    const py::dtype wanted = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype));
-    const auto known = dtype_of_numpy(wanted);
-    if (!known || !is_floating(*known)) {
-        throw py::type_error("dtype must be float16, bfloat16, float32 or float64, got " + name_of(wanted));
+    const char* const rule = "dtype must be float16, bfloat16, float32 or float64, got ";
+    py::object wanted;
+    try {
+        wanted = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype));
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_TypeError)) throw;
+        throw py::type_error(rule + py::repr(dtype).cast<std::string>());
     }
+    const auto known = dtype_of_numpy(wanted);
+    if (!known || !is_floating(*known)) throw py::type_error(rule + name_of(wanted));
     return *known;
 }
 

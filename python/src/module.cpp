@@ -34,7 +34,11 @@ std::int64_t integer(const char* argument, py::handle value, const char* kind = 
     if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
         throw py::type_error(std::string(argument) + " must be " + kind + ", got " + type_name(value));
     const py::ssize_t result = PyNumber_AsSsize_t(value.ptr(), nullptr);
-    if (result == -1 && PyErr_Occurred()) throw py::error_already_set();
+    if (result == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+        PyErr_Clear();  // an array of several elements has __index__, which fails
+        throw py::type_error(std::string(argument) + " must be " + kind + ", got " + type_name(value));
+    }
     return result;
 }
 
@@ -171,6 +175,10 @@ py::object logsumexp_(Arguments a) {
     LogsumexpOptions options{axis_of(a[1]), nullptr, nullptr};
     const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
     const bool fits = position >= 0 && position < x.ndim(), keepdims = flag("keepdims", a[4]);
+    if (!fits && !(x.ndim() == 0 && (options.axis == 0 || options.axis == -1))) {
+        throw py::value_error("axis " + std::to_string(options.axis) +
+                              " is out of bounds for array of dimension " + std::to_string(x.ndim()));
+    }
     Shape shape = without_axis(x.shape(), options.axis);
     if (keepdims && fits) shape.insert(shape.begin() + position, 1);
     const Array y = result_array(a[5], result_dtype(x, a[6]), as_span(shape));
@@ -391,7 +399,7 @@ py::object binary_loss_and_grad(const char* name, Arguments a) {
     const py::object loss = run_loss(
         b.x, b.options.dtype, b.options.reduction, b.x.shape(),
         [&](const MutableTensorView* losses) { return function(in, labels, to, b.options, losses); });
-    return py::make_tuple(loss, scalar_if_0d(grad));
+    return py::make_tuple(loss, a[7] == Py_None ? scalar_if_0d(grad) : grad.array);
 }
 py::object binary_cross_entropy_and_grad_(Arguments a) {
     return binary_loss_and_grad<binary_cross_entropy_and_grad>("probs", a);
@@ -414,7 +422,8 @@ py::object binary_cross_entropy_with_logits_grad_hess_(Arguments a) {
     const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
     without_gil(x.size(),
                 [&] { binary_cross_entropy_with_logits_grad_hess(in, labels, g, h, options, hessian); });
-    return py::make_tuple(scalar_if_0d(grad), scalar_if_0d(hess));
+    return py::make_tuple(a[6] == Py_None ? scalar_if_0d(grad) : grad.array,
+                          a[7] == Py_None ? scalar_if_0d(hess) : hess.array);
 }
 
 // ---- scores -----------------------------------------------------------------------------------------------------------------------

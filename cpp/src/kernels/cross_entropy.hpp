@@ -101,7 +101,8 @@ void soft_gradient(const double* x, const double* p, const double* q, double* g,
     for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<double> weight = load_some(q + i, valid);
         const V<double> plain = fma(all, load_some(p + i, valid), -weight);
-        const V<double> at_maximum = (all - weight) - others;
+        // Only above 1/2 is 1 - p the smaller of the two.
+        const V<double> at_maximum = others_share < 0.5 ? (all - weight) - others : plain;
         store_some(g + i, f * select(equal(load_some(x + i, valid), m), at_maximum, plain), valid);
     });
 }

@@ -125,11 +125,11 @@ SOFTLOSS_INLINE Pair<V> operator+(Pair<V> a, Pair<V> b) {
     const Pair<V> s = two_sum(a.hi, b.hi);
     return fast_two_sum(s.hi, s.lo + (a.lo + b.lo));
 }
-/// a / b to nearly twice the precision of V.
+/// a / b to nearly twice the precision of V: the quotient by a reciprocal, then what it lacks.
 template <class V>
 SOFTLOSS_INLINE Pair<V> operator/(Pair<V> a, Pair<V> b) {
-    const V q = a.hi / b.hi;
-    return {q, (fma(-q, b.hi, a.hi) + (a.lo - q * b.lo)) / b.hi};
+    const V r = splat<V>(1) / b.hi, q = a.hi * r;
+    return {q, (fma(-q, b.hi, a.hi) + (a.lo - q * b.lo)) * r};
 }
 
 /// The factor of every exponential, c 2^(0/8).

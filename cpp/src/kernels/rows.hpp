@@ -97,7 +97,7 @@ SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperat
 template <class T>
 struct Stats {
     V<T> maximum;
-    Pair<V<T>> largest;  ///< the maximum's exponential
+    Pair<V<T>> largest;  ///< the maximum's exponential, where Op::kOthers
     Pair<V<T>> sum;
     V<T> maxima;
 };
@@ -251,10 +251,9 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
 }
 
 template <class S>
-[[gnu::noinline]] void fill_nan(S* y, std::int64_t n) {
-    const auto nan = splat<V<Compute<S>>>(static_cast<Compute<S>>(__builtin_nanf("")));
+[[gnu::noinline]] void fill_row(S* y, std::int64_t n, V<Compute<S>> value) {
     for_each_vector<kLanes<Compute<S>>>(
-        n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { store_some(y + i, nan, valid); });
+        n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { store_some(y + i, value, valid); });
 }
 
 /// The statistics of one row of adjacent elements; exponentials in stash where Stash.
@@ -269,7 +268,7 @@ template <bool Others, bool Stash, class S>
                 row_sum<true, true, false>(x, n, ref, stash, stats, next);
         }
         stats.maximum = ref.maximum;
-        stats.largest = ref.exp(ref.maximum).pair();
+        if constexpr (Others) stats.largest = ref.exp(ref.maximum).pair();
     });
 }
 
@@ -292,6 +291,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
+    // The ends of short rows share lines, which must not be written by halves.
+    const bool streamed = options.stream && n * std::int64_t{sizeof(S)} >= 4096;
     const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
     for (std::int64_t r = 0; r < rows; ++r) {
         const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
@@ -301,24 +302,28 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
         else row_stats<Op::kOthers, false>(xr, n, temperature, stash, stats, next);
         const auto finish = op.finish(stats, r, 1);
         if constexpr (Op::kResults > 0) {
-            const auto emit = [&](RowsOut to, auto f) SOFTLOSS_LAMBDA {
+            const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
                 S* const yr = reinterpret_cast<S*>(to.data + r * to.row);
                 if (finish.invalid) {
-                    fill_nan(yr, n);
+                    fill_row(yr, n, mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
                 } else if constexpr (!Op::kExp) {
-                    write_row(xr, yr, n, options.stream, f);
+                    write_row(xr, yr, n, streamed, f);
                 } else {
                     const std::int64_t step = stashed ? n : kChunk<T>;
                     for (std::int64_t i = 0; i < n; i += step) {
                         const std::int64_t count = n - i < step ? n - i : step;
                         if (!stashed) exp_values(xr + i, count, stats.maximum, temperature, stash);
-                        write_row(stash, yr + i, count, options.stream, f);
+                        write_row(stash, yr + i, count, streamed, f);
                     }
                 }
             };
             if constexpr (Op::kResults == 2)
-                emit(second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); });
-            emit(y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); });
+                emit(
+                    second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
+                    [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
+            emit(
+                y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
+                [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
         }
         op.after(r, 1);
     }
@@ -331,10 +336,11 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
 constexpr int kMaxGroups = 16;
 
 /// x: (rows, n) -> n vectors for every W rows, `pitch` apart; lanes without a row repeat the first. More than W rows only
-/// where rows are adjacent. `flat` has room for W rows of kShortRow elements and one vector.
+/// where rows are adjacent. `flat` has room for W rows of kShortRow elements and one vector. `more`: rows follow these, so
+/// that a few elements beyond them may be read.
 template <class S>
 [[gnu::noinline]] void load_tile(RowsIn x, int rows, std::int64_t n, Compute<S>* tile, std::int64_t pitch,
-                                 Compute<S>* flat) {
+                                 Compute<S>* flat, bool more) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
     if (x.row == sizeof(S)) {
@@ -344,6 +350,12 @@ template <class S>
             for_each_vector<W>(rows, [&](std::int64_t r, int valid)
                                          SOFTLOSS_LAMBDA { store(to + r, load_some(xi + r, valid)); });
         }
+        return;
+    }
+    if (rows == 1) {
+        for (std::int64_t i = 0; i < n; ++i)
+            store(tile + i * pitch,
+                  splat<V<T>>(first(load_first<W>(reinterpret_cast<const S*>(x.data + i * x.axis), 1))));
         return;
     }
     if (x.axis != sizeof(S) || n >= kShortRow) {
@@ -357,8 +369,10 @@ template <class S>
     }
     const T* source = reinterpret_cast<const T*>(x.data);
     std::int64_t row = x.row / std::int64_t{sizeof(S)};
-    if (sizeof(S) != sizeof(T) || x.row % std::int64_t{sizeof(S)} != 0 || rows < W || n < P) {
-        if (x.row == n * std::int64_t{sizeof(S)}) {
+    const bool adjacent_rows = x.row == n * std::int64_t{sizeof(S)};
+    const bool wide_enough = n >= P || (more && adjacent_rows);
+    if (sizeof(S) != sizeof(T) || x.row % std::int64_t{sizeof(S)} != 0 || rows < W || !wide_enough) {
+        if (adjacent_rows) {
             const S* const adjacent = reinterpret_cast<const S*>(x.data);
             for_each_vector<W>(rows * n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
                 store(flat + i, load_some(adjacent + i, valid));
@@ -371,7 +385,8 @@ template <class S>
                 });
             }
         }
-        for (std::int64_t i = rows * n; i < W * n; ++i) flat[i] = flat[i % n];
+        for (std::int64_t r = rows; r < W; ++r)
+            for (std::int64_t i = 0; i < n; ++i) flat[r * n + i] = flat[i];
         source = flat;
         row = n;
     }
@@ -398,6 +413,11 @@ template <class S>
                 store_some(yi + r, load<V<T>>(from + r), valid);
             });
         }
+        return;
+    }
+    if (rows == 1) {
+        for (std::int64_t i = 0; i < n; ++i)
+            store_first(reinterpret_cast<S*>(y.data + i * y.axis), load<V<T>>(tile + i * pitch), 1);
         return;
     }
     if (y.axis != sizeof(S) || n >= kShortRow || rows > W) {
@@ -447,8 +467,8 @@ SOFTLOSS_INLINE V<T> tile_max(const T* tile, std::int64_t pitch, std::int64_t n)
 
 /// Sums n elements of W rows, class by class; exponentials are left in stash (like tile; maybe tile) where Stash.
 template <bool Others, bool Careful, bool Stash, class T, Range R>
-[[gnu::noinline]] void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                                const Reference<T, R>& ref, Stats<T>& stats) {
+SOFTLOSS_INLINE void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                              const Reference<T, R>& ref, Stats<T>& stats) {
     constexpr int W = kLanes<T>;
     auto maxima = splat<IntVec<T, W>>(0);
     const auto one_class = [&](std::int64_t first, std::int64_t end, std::int64_t step) SOFTLOSS_LAMBDA {
@@ -491,7 +511,7 @@ template <bool Others, bool Stash, class T>
             }
         }
         stats.maximum = ref.maximum;
-        stats.largest = ref.exp(ref.maximum).pair();
+        if constexpr (Others) stats.largest = ref.exp(ref.maximum).pair();
     });
 }
 
@@ -499,7 +519,7 @@ template <bool Others, bool Stash, class T>
 template <class T>
 struct Storage {
     std::int64_t size;
-    void (*load)(RowsIn, int, std::int64_t, T*, std::int64_t, T*);
+    void (*load)(RowsIn, int, std::int64_t, T*, std::int64_t, T*, bool);
     void (*store)(const T*, std::int64_t, RowsOut, int, std::int64_t, T*);
     T (*load_one)(const char*);
     void (*store_one)(char*, T);
@@ -516,27 +536,35 @@ template <class S>
 constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>, load_one<S>, store_one<S>};
 
 /// y = finish(group, vector of the tile `from`), for all vectors; `to` is a tile that may be overwritten.
+/// `more`: rows follow these and will be written, so that a few elements beyond these may be.
 template <class T, class Finish>
 SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to, std::int64_t pitch,
-                                RowsOut y, int rows, std::int64_t n, T* flat, Finish finish) {
+                                RowsOut y, int rows, std::int64_t n, T* flat, bool more, bool stream_,
+                                Finish finish) {
     constexpr int W = kLanes<T>, P = kColumns<T>;
     const bool native = storage.size == sizeof(T);
     if (native && y.row == sizeof(T)) {
         for (std::int64_t i = 0; i < n; ++i) {
             T* const yi = reinterpret_cast<T*>(y.data + i * y.axis);
             std::int64_t g = 0;
+            if (stream_ && reinterpret_cast<std::uintptr_t>(yi) % 64 == 0) {
+                for (; (g + 1) * W <= rows; ++g)
+                    stream(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
+            }
             for (; (g + 1) * W <= rows; ++g)
                 store(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
             if (g * W < rows)
                 store_first(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)),
                             rows - static_cast<int>(g) * W);
         }
-    } else if (native && y.axis == sizeof(T) && y.row % std::int64_t{sizeof(T)} == 0 && rows == W && n >= P) {
-        // P columns at a time; the last P overlap those before.
+    } else if (native && y.axis == sizeof(T) && y.row % std::int64_t{sizeof(T)} == 0 && rows == W &&
+               (n >= P || (more && y.row == n * std::int64_t{sizeof(T)}))) {
+        // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
         V<T> columns[P];
         for (std::int64_t i = 0; i < n; i += P) {
-            const std::int64_t first = i + P <= n ? i : n - P;
-            for (int c = 0; c < P; ++c) columns[c] = finish(0, load<V<T>>(from + (first + c) * pitch));
+            const std::int64_t first = i + P <= n || n < P ? i : n - P;
+            for (int c = 0; c < P; ++c)
+                columns[c] = finish(0, load<V<T>>(from + (first + c < n ? first + c : 0) * pitch));
             store_columns(reinterpret_cast<T*>(y.data) + first, y.row / std::int64_t{sizeof(T)}, columns);
         }
     } else {
@@ -559,16 +587,18 @@ template <class T, class Op>
     T* const flat = memory2 + kStashBytes / sizeof(T);
     std::int64_t groups = 1;
     if (x.row == storage.size) {
-        groups = 512 / n;  // a tile of 32 KiB, or 256 bytes of each element's row
+        groups = 4096 / n;  // a tile of 256 KiB, or 256 bytes of each element's rows
         groups = groups < 4 ? 4 : groups > kMaxGroups ? kMaxGroups : groups;
         while (groups > 1 && groups * n > kMaxTile) groups /= 2;
     }
     const std::int64_t pitch = groups * W;
+    const bool in_place = x.data == y.data;
     decltype(op.finish(Stats<T>(), 0, 0)) finishes[kMaxGroups];
     for (std::int64_t first = 0; first < rows; first += pitch) {
         const std::int64_t left = rows - first < pitch ? rows - first : pitch;
         x.data += first == 0 ? 0 : pitch * x.row;
-        storage.load(x, static_cast<int>(left), n, memory, pitch, flat);
+        const bool more = first + pitch < rows;
+        storage.load(x, static_cast<int>(left), n, memory, pitch, flat, more);
         for (std::int64_t g = 0; g * W < left; ++g) {
             T* const tile = memory + g * W;
             Stats<T> stats;
@@ -582,17 +612,17 @@ template <class T, class Op>
             const T* const from = Op::kExp && Op::kOthers ? memory2 : memory;
             if constexpr (Op::kResults == 2) {
                 second.data += first == 0 ? 0 : pitch * second.row;
-                write_tile(storage, from, memory, pitch, second, static_cast<int>(left), n, flat,
-                           [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
+                write_tile(storage, from, memory, pitch, second, static_cast<int>(left), n, flat, more,
+                           options.stream, [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
                                const V<T> result = finishes[g].second(v);
-                               return finishes[g].invalid ? canonical<T>(result) : result;
+                               return finishes[g].invalid ? finishes[g].mended_second(result) : result;
                            });
             }
             y.data += first == 0 ? 0 : pitch * y.row;
-            write_tile(storage, from, memory, pitch, y, static_cast<int>(left), n, flat,
-                       [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
+            write_tile(storage, from, memory, pitch, y, static_cast<int>(left), n, flat, more && !in_place,
+                       options.stream, [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
                            const V<T> result = finishes[g](v);
-                           return finishes[g].invalid ? canonical<T>(result) : result;
+                           return finishes[g].invalid ? finishes[g].mended(result) : result;
                        });
         }
         for (std::int64_t g = 0; g * W < left; ++g)

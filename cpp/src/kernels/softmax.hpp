@@ -54,6 +54,7 @@ struct Softmax {
         Pair<V<T>> inverse;
         bool invalid;
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, inverse.hi, e * inverse.lo); }
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
     };
     SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
         const auto i = inverse<T>(stats.sum);
@@ -73,6 +74,7 @@ struct LogSoftmax {
     struct Finish {
         V<T> maximum, rest, inverse, inverse_low;
         bool scaled, invalid;
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
         SOFTLOSS_INLINE V<T> operator()(V<T> x) const {
             const V<T> d = x - maximum;
             if (!scaled) return d - rest;
@@ -212,13 +214,17 @@ struct ClassGradient {
     struct Finish {
         Pair<V<T>> scale, inverse;  ///< factor / sum, 1 / sum
         V<T> factor, largest, at_maximum, hess_min;
+        IntVec<T, W> kept;
         bool invalid;
+        /// A row that is ignored has its values whatever it holds.
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return select(kept, canonical<T>(y), splat<V<T>>(0)); }
+        SOFTLOSS_INLINE V<T> mended_second(V<T> y) const { return select(kept, canonical<T>(y), hess_min); }
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, scale.hi, e * scale.lo); }
         /// factor p (1 - p)
         SOFTLOSS_INLINE V<T> second(V<T> e) const {
             const V<T> p = fma(e, inverse.hi, e * inverse.lo);
             const V<T> rest = select(equal(e, largest), at_maximum, splat<V<T>>(1) - p);
-            return softloss::max(factor * (p * rest), hess_min);
+            return softloss::max(hess_min, factor * (p * rest));  // a NaN comes through
         }
     };
     [[gnu::noinline]] Finish finish(const Stats<T>& stats, std::int64_t first, int count) {
@@ -261,6 +267,7 @@ struct ClassGradient {
                 stats.largest.hi,
                 at_maximum,
                 splat<V<T>>(static_cast<T>(c.hess_min)),
+                kept,
                 any_nan<T>(sum.hi)};
     }
     static std::int64_t slot(std::int64_t row) { return row % (W * kMaxGroups); }
