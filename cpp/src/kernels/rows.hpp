@@ -16,7 +16,8 @@
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
 //   Op::kExp         its results are made of exponentials, else of the elements;
-//   op.finish(stats, first row, rows)   what is left of W rows (across) or one row (along): a function vector -> result;
+//   op.finish(stats, first row, rows)   what is left of up to W rows: a function vector -> result, row by row in the lanes;
+//                    .row(r) is the same for row r alone, in every lane;
 //   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector));
 //   op.after(first row, rows)           called when the results of these rows are written.
 // The passes that all operations share are functions of their own, to keep the library small.
@@ -45,6 +46,14 @@ struct Temperature {
     }
 };
 
+/// Lane r in every lane.
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> spread(Vec<T, N> v, int r) {
+    T lanes[N];
+    store(lanes, v);
+    return splat<Vec<T, N>>(lanes[r]);
+}
+
 /// near: |max| <= kFar in every lane and temperature 1, the usual case. any: any maximum, any temperature.
 enum class Range { near, any };
 
@@ -65,6 +74,13 @@ struct Reference {
             fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
         magic = exp_magic(splat<V<T>>(C::kExpBias) - n);
     }
+    /// The reference of row r of those in the lanes, in every lane.
+    SOFTLOSS_INLINE Reference(const Reference& all, int r)
+        : temperature(all.temperature),
+          maximum(spread(all.maximum, r)),
+          shift(spread(all.shift, r)),
+          lowest(spread(all.lowest, r)),
+          magic(spread(all.magic, r)) {}
     /// exp(x / temperature) in units of the reference.
     SOFTLOSS_INLINE ExpParts<V<T>> exp(V<T> x) const {
         if constexpr (R == Range::near) {
@@ -92,7 +108,7 @@ SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperat
     }
 }
 
-/// What is known of W rows, one in each lane, or of one row, the same in every lane. sum: of the exponentials in units
+/// What is known of W rows, one in each lane. sum: of the exponentials in units
 /// of the reference, without those of the maxima where Op::kOthers; maxima: their number, then.
 template <class T>
 struct Stats {
@@ -170,7 +186,7 @@ SOFTLOSS_INLINE void store_some(S* y, V<Compute<S>> v, int valid) {
 
 /// x: (n) adjacent elements, n >= W -> the largest, with +0 for -0.
 template <class S>
-[[gnu::noinline]] Compute<S> row_max(const S* x, std::int64_t n) {
+SOFTLOSS_INLINE Compute<S> row_max(const S* x, std::int64_t n) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     V<T> m0 = from_storage<W>(x), m1 = m0, m2 = m0, m3 = m0;
@@ -186,11 +202,18 @@ template <class S>
     return fold_max<T>(max(max(m0, m1), max(m2, m3))) + T(0);
 }
 
-/// x: (n) adjacent elements -> sum and number of maxima. Exponentials are left in stash (n, padded) where Stash.
-/// `next`: what is read after this row, fetched meanwhile.
+/// The sum of a row's exponentials, of all or without those of the maxima, and the number of these.
+template <class T>
+struct RowSum {
+    Pair<T> sum;
+    T maxima;
+};
+
+/// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where Stash. `next` and `out`: what is read
+/// and written later, fetched meanwhile.
 template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
-[[gnu::noinline]] void row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
-                               Stats<T>& stats, [[maybe_unused]] const char* next) {
+SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash, const char* next,
+                                  const char* out) {
     constexpr int W = kLanes<T>;
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
@@ -200,6 +223,7 @@ template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
         std::int64_t i = chunk;
         for (; i + W <= end; i += W) {
             prefetch(next + i * sizeof(S));
+            prefetch(out + i * sizeof(S));
             const auto e = sum.add(from_storage<W>(x + i), ref);
             if constexpr (Stash) store(stash + i, e.value());
         }
@@ -211,12 +235,13 @@ template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
         all = all + sum.sum.total();
         maxima = maxima + sum.maxima;
     }
-    const Pair<T> total = fold_lanes(all);
-    stats.sum = splat_pair<V<T>>(total.hi, total.lo);
-    if constexpr (Others) {
-        stats.maxima =
-            splat<V<T>>(static_cast<T>(fold(maxima, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; })));
-    }
+    const auto plus = [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; };
+    return {fold_lanes(all), Others ? static_cast<T>(fold(maxima, plus)) : T(0)};
+}
+template <class S, class T, Range R>
+[[gnu::noinline]] RowSum<T> careful_row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref) {
+    const char* const here = reinterpret_cast<const char*>(x);
+    return row_sum<true, true, false>(x, n, ref, static_cast<T*>(nullptr), here, here);
 }
 
 /// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_.
@@ -256,20 +281,36 @@ template <class S>
         n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { store_some(y + i, value, valid); });
 }
 
-/// The statistics of one row of adjacent elements; exponentials in stash where Stash.
+/// The statistics of `count` <= W rows along the vectors, one in each lane; exponentials of row r at stash + r * pitch where
+/// Stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
 template <bool Others, bool Stash, class S>
-[[gnu::noinline]] void row_stats(const S* x, std::int64_t n, const Temperature<Compute<S>>& temperature,
-                                 Compute<S>* stash, Stats<Compute<S>>& stats, const char* next) {
+[[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
+                                  const Temperature<Compute<S>>& temperature, Compute<S>* stash,
+                                  std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out) {
     using T = Compute<S>;
-    with_reference<T>(splat<V<T>>(row_max(x, n)), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
-        row_sum<Others, false, Stash>(x, n, ref, stash, stats, next);
-        if constexpr (Others) {
-            if (!(kSmallOthers<T> <= first(stats.sum.hi)))
-                row_sum<true, true, false>(x, n, ref, stash, stats, next);
+    constexpr int W = kLanes<T>;
+    const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
+    T maximum[W], hi[W] = {}, lo[W] = {}, maxima[W] = {};
+    for (int r = 0; r < count; ++r) maximum[r] = row_max(row(r), n);
+    for (int r = count; r < W; ++r) maximum[r] = maximum[0];
+    with_reference<T>(load<V<T>>(maximum), temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
+        using Ref = Plain<decltype(all)>;
+        for (int r = 0; r < count; ++r) {
+            const Ref ref(all, r);
+            auto s = row_sum<Others, false, Stash>(row(r), n, ref, stash + r * pitch, next + r * x.row,
+                                                     out.data + r * out.row);
+            if constexpr (Others) {
+                if (!(kSmallOthers<T> <= s.sum.hi)) s = careful_row_sum(row(r), n, ref);
+            }
+            hi[r] = s.sum.hi;
+            lo[r] = s.sum.lo;
+            maxima[r] = s.maxima;
         }
-        stats.maximum = ref.maximum;
-        if constexpr (Others) stats.largest = ref.exp(ref.maximum).pair();
+        stats.maximum = all.maximum;
+        if constexpr (Others) stats.largest = all.exp(all.maximum).pair();
     });
+    stats.sum = {load<V<T>>(hi), load<V<T>>(lo)};
+    stats.maxima = load<V<T>>(maxima);
 }
 
 /// e = exp(x) in units of the reference that belongs to the maximum.
@@ -284,48 +325,64 @@ template <class S>
     });
 }
 
+/// Elements of the rows whose passes go in turn: they and their exponentials fit into the first cache.
+constexpr std::int64_t kTogether = 4096;
+
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
 SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
                                 const RowOptions& options, Op& op) {
     using T = Compute<S>;
+    constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
     // The ends of short rows share lines, which must not be written by halves.
     const bool streamed = options.stream && n * std::int64_t{sizeof(S)} >= 4096;
     const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t r = 0; r < rows; ++r) {
-        const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
-        const char* const next = x.data + (r + 1 < rows ? r + 1 : r) * x.row;
+    const std::int64_t pitch = (n + W - 1) / W * W;
+    const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
+    for (std::int64_t first = 0; first < rows; first += together) {
+        const int count = static_cast<int>(rows - first < together ? rows - first : together);
+        const RowsIn block{x.data + first * x.row, x.row, x.axis};
+        const char* const next = x.data + (first + 2 * together <= rows ? first + together : first) * x.row;
+        // What is streamed, or not there, need not be fetched.
+        const RowsOut out = Op::kResults > 0 && !streamed ? RowsOut{y.data + first * y.row, y.row, y.axis}
+                                                          : RowsOut{const_cast<char*>(next), x.row, x.axis};
         Stats<T> stats;
-        if (stashed) row_stats<Op::kOthers, Op::kExp>(xr, n, temperature, stash, stats, next);
-        else row_stats<Op::kOthers, false>(xr, n, temperature, stash, stats, next);
-        const auto finish = op.finish(stats, r, 1);
+        if (stashed)
+            rows_stats<Op::kOthers, Op::kExp, S>(block, count, n, temperature, stash, pitch, stats, next, out);
+        else rows_stats<Op::kOthers, false, S>(block, count, n, temperature, stash, pitch, stats, next, out);
+        const auto finishes = op.finish(stats, first, count);
         if constexpr (Op::kResults > 0) {
-            const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
-                S* const yr = reinterpret_cast<S*>(to.data + r * to.row);
-                if (finish.invalid) {
-                    fill_row(yr, n, mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
-                } else if constexpr (!Op::kExp) {
-                    write_row(xr, yr, n, streamed, f);
-                } else {
-                    const std::int64_t step = stashed ? n : kChunk<T>;
-                    for (std::int64_t i = 0; i < n; i += step) {
-                        const std::int64_t count = n - i < step ? n - i : step;
-                        if (!stashed) exp_values(xr + i, count, stats.maximum, temperature, stash);
-                        write_row(stash, yr + i, count, streamed, f);
+            for (int r = 0; r < count; ++r) {
+                const auto finish = finishes.row(r);
+                const S* const xr = reinterpret_cast<const S*>(block.data + r * x.row);
+                const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
+                    S* const yr = reinterpret_cast<S*>(to.data + (first + r) * to.row);
+                    if (finish.invalid) {
+                        fill_row(yr, n, mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
+                    } else if constexpr (!Op::kExp) {
+                        write_row(xr, yr, n, streamed, f);
+                    } else if (stashed) {
+                        write_row(stash + r * pitch, yr, n, streamed, f);
+                    } else {
+                        for (std::int64_t i = 0; i < n; i += kChunk<T>) {
+                            const std::int64_t part = n - i < kChunk<T> ? n - i : kChunk<T>;
+                            exp_values(xr + i, part, spread(stats.maximum, r), temperature, stash);
+                            write_row(stash, yr + i, part, streamed, f);
+                        }
                     }
-                }
-            };
-            if constexpr (Op::kResults == 2)
+                };
+                if constexpr (Op::kResults == 2)
+                    emit(
+                        second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
+                        [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
                 emit(
-                    second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
-                    [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
-            emit(
-                y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
-                [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
+                    y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
+                    [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
+            }
         }
-        op.after(r, 1);
+        op.after(first, count);
     }
 }
 

@@ -67,15 +67,16 @@ void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::
         for (std::int64_t i = 0; i < n; ++i) store(tile + i * W, splat<V<T>>(first(load_first<W>(x + i, 1))));
         tile_stats<false, false>(tile, tile, W, n, temperature, stats);
     } else {
-        row_stats<false, false>(x, n, temperature, static_cast<T*>(nullptr), stats,
-                                static_cast<const char*>(x_));
+        char* const here = const_cast<char*>(static_cast<const char*>(x_));
+        rows_stats<false, false, S>({here, 0, sizeof(S)}, 1, n, temperature, static_cast<T*>(options.scratch), 0, stats, here,
+                                    {here, 0, sizeof(S)});
     }
-    const auto finish = Softmax<T>().finish(stats, 0, 1);
+    const auto finish = Softmax<T>().finish(stats, 0, 1).row(0);
     for_each_vector<W>(k, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         S picked[W] = {};
         T e[W];
         for (int j = 0; j < valid; ++j) __builtin_memcpy(picked + j, x + index[i + j], sizeof(S));
-        exp_values(picked, W, stats.maximum, temperature, e);
+        exp_values(picked, W, spread(stats.maximum, 0), temperature, e);
         store_some(prob + i, canonical<T>(finish(load<V<T>>(e))), valid);
     });
 }

@@ -55,6 +55,10 @@ struct Softmax {
         bool invalid;
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, inverse.hi, e * inverse.lo); }
         SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
+        SOFTLOSS_INLINE Finish row(int r) const {
+            const V<T> hi = spread(inverse.hi, r);
+            return {{hi, spread(inverse.lo, r)}, any_nan<T>(hi)};
+        }
     };
     SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
         const auto i = inverse<T>(stats.sum);
@@ -75,6 +79,10 @@ struct LogSoftmax {
         V<T> maximum, rest, inverse, inverse_low;
         bool scaled, invalid;
         SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
+        SOFTLOSS_INLINE Finish row(int r) const {
+            const V<T> l = spread(rest, r);
+            return {spread(maximum, r), l, inverse, inverse_low, scaled, any_nan<T>(l)};
+        }
         SOFTLOSS_INLINE V<T> operator()(V<T> x) const {
             const V<T> d = x - maximum;
             if (!scaled) return d - rest;
@@ -96,46 +104,15 @@ struct LogSoftmax {
     SOFTLOSS_INLINE void after(std::int64_t, int) const {}
 };
 
-/// Statistics of rows gathered lane by lane, so that their logarithms are taken W at a time.
-template <class T>
-struct GatheredStats {
-    T maximum[kLanes<T>] = {}, largest_hi[kLanes<T>] = {}, largest_lo[kLanes<T>] = {}, hi[kLanes<T>] = {},
-      lo[kLanes<T>] = {}, maxima[kLanes<T>] = {};
-
-    SOFTLOSS_INLINE void put(const Stats<T>& s, int lane) {
-        maximum[lane] = first(s.maximum);
-        largest_hi[lane] = first(s.largest.hi);
-        largest_lo[lane] = first(s.largest.lo);
-        hi[lane] = first(s.sum.hi);
-        lo[lane] = first(s.sum.lo);
-        maxima[lane] = first(s.maxima);
-    }
-    SOFTLOSS_INLINE Stats<T> get() const {
-        return {load<V<T>>(maximum),
-                {load<V<T>>(largest_hi), load<V<T>>(largest_lo)},
-                {load<V<T>>(hi), load<V<T>>(lo)},
-                load<V<T>>(maxima)};
-    }
-};
-
-/// Calls use(stats, first row, rows) for W rows at a time, whichever way they come.
+/// Calls use(stats, first row, rows): operations without results for each element.
 template <class T, class Use>
 struct Collected {
     static constexpr bool kOthers = true, kExp = false;
     static constexpr int kResults = 0;
-    std::int64_t rows;
     Use use;
-    GatheredStats<T> gathered{};
 
-    SOFTLOSS_INLINE NoFinish finish(const Stats<T>& stats, std::int64_t first, int count) {
-        constexpr int W = kLanes<T>;
-        if (count > 1 || rows == 1) {
-            use(stats, first, count);
-        } else {
-            const int lane = static_cast<int>(first % W);
-            gathered.put(stats, lane);
-            if (lane == W - 1 || first == rows - 1) use(gathered.get(), first - lane, lane + 1);
-        }
+    SOFTLOSS_INLINE NoFinish finish(const Stats<T>& stats, std::int64_t first, int count) const {
+        use(stats, first, count);
         return {};
     }
     SOFTLOSS_INLINE void after(std::int64_t, int) const {}
@@ -215,6 +192,17 @@ struct ClassGradient {
         Pair<V<T>> scale, inverse;  ///< factor / sum, 1 / sum
         V<T> factor, largest, at_maximum, hess_min;
         IntVec<T, W> kept;
+        SOFTLOSS_INLINE Finish row(int r) const {
+            const V<T> of = spread(inverse.hi, r);
+            return {{spread(scale.hi, r), spread(scale.lo, r)},
+                    {of, spread(inverse.lo, r)},
+                    spread(factor, r),
+                    spread(largest, r),
+                    spread(at_maximum, r),
+                    hess_min,
+                    spread(kept, r),
+                    any_nan<T>(of)};
+        }
         bool invalid;
         /// A row that is ignored has its values whatever it holds.
         SOFTLOSS_INLINE V<T> mended(V<T> y) const { return select(kept, canonical<T>(y), splat<V<T>>(0)); }
@@ -238,9 +226,7 @@ struct ClassGradient {
             hi[r] = static_cast<T>(f);
             lo[r] = static_cast<T>(f - static_cast<double>(hi[r]));
         }
-        // One row along the vectors has its factor in every lane.
-        const Pair<V<T>> factor =
-            count == 1 ? splat_pair<V<T>>(hi[0], lo[0]) : Pair<V<T>>{load<V<T>>(hi), load<V<T>>(lo)};
+        const Pair<V<T>> factor{load<V<T>>(hi), load<V<T>>(lo)};
         const auto rest = relative_rest(stats);  // s; 1 + s = sum / largest
         const auto all = two_sum(rest.hi, one);
         const Pair<V<T>> whole = {all.hi, all.lo + rest.lo};
@@ -268,7 +254,7 @@ struct ClassGradient {
                 at_maximum,
                 splat<V<T>>(static_cast<T>(c.hess_min)),
                 kept,
-                any_nan<T>(sum.hi)};
+                any_nan<T>(inv.hi)};
     }
     static std::int64_t slot(std::int64_t row) { return row % (W * kMaxGroups); }
     /// exp(x) in the units of the row's sum.
@@ -314,7 +300,7 @@ template <class S>
 void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* rest,
                     const RowOptions& options) {
     using T = Compute<S>;
-    Collected<T, PutPartition<T>> op{rows, {static_cast<T*>(maximum), static_cast<T*>(rest)}};
+    Collected<T, PutPartition<T>> op{{static_cast<T*>(maximum), static_cast<T*>(rest)}};
     run_rows<S>(x, {}, {}, rows, n, options, op);
 }
 
@@ -331,7 +317,7 @@ void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, cons
         ClassGradient<T, false> op{labels, {}};
         run_rows<S>(c.x, c.grad, {}, rows, n, options, op);
     } else {
-        Collected<T, Labels<T>> op{rows, labels};
+        Collected<T, Labels<T>> op{labels};
         run_rows<S>(c.x, {}, {}, rows, n, options, op);
     }
     if (options.stream) fence();

@@ -46,6 +46,18 @@ struct SelectType<false, A, B> {
 template <bool Condition, class A, class B>
 using Select = typename SelectType<Condition, A, B>::type;
 
+/// std::remove_cvref, without std.
+template <class T>
+struct PlainType {
+    using type = T;
+};
+template <class T>
+struct PlainType<const T&> {
+    using type = T;
+};
+template <class T>
+using Plain = typename PlainType<T>::type;
+
 /// The numbers 0 ... N - 1 as a pack (std::index_sequence, without std).
 template <std::size_t... I>
 struct Indices {};
