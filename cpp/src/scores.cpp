@@ -182,10 +182,12 @@ void token_rows(const Tokens& t) {
                 const double x = label ? element<double>(t.x, here[0] + *label * t.plan.axis[0])
                                        : static_cast<double>(maximum);
                 RowScores scores = row.kernels.describe(row.data, row.n, maximum, x, temperature);
-                for (int64_t i = 0; scores.argmax == row.n && i < row.n;
-                     ++i) {  // no maximum: the first NaN, as NumPy has it
+                for (int64_t i = 0; rest != rest && i < row.n;
+                     ++i) {  // the first NaN is the maximum, as in NumPy
                     const double v = element<double>(t.x, here[0] + i * t.plan.axis[0]);
-                    if (v != v) scores.argmax = i;
+                    if (v == v) continue;
+                    scores.argmax = i;
+                    break;
                 }
                 put(t.out.logprob, here, 2, 0, 0, label ? logprob(x) : 0.0);
                 put(t.out.argmax, here, 3, 0, 0, scores.argmax < row.n ? scores.argmax : 0);

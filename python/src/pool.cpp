@@ -34,7 +34,7 @@ std::int64_t initial_limit() {
     if (const char* const text = std::getenv("SOFTLOSS_CACHE_BYTES")) {
         char* end = nullptr;
         const long long bytes = std::strtoll(text, &end, 10);
-        if (end != text && bytes >= 0) return bytes;
+        if (end != text && *end == 0 && bytes >= 0) return bytes;
     }
     std::int64_t memory = std::int64_t{8} << 30;
 #if defined(_SC_PHYS_PAGES)

@@ -147,10 +147,11 @@ SOFTLOSS_API void binary_cross_entropy_with_logits_grad_hess(
     const TensorView& logits, const TensorView& target, const MutableTensorView& grad,
     const MutableTensorView& hess, const BinaryLossOptions& options = {}, const HessianOptions& hessian = {});
 
-/// Vector-Jacobian product of softmax from its result: dx = y (dy - sum(y dy)). All of one shape and dtype; dx may be dy.
+/// Vector-Jacobian product of softmax from its result: dx = y (dy - sum(y dy)). All of one shape; dx may be dy. <= 3 ULP of
+/// y max(|dy|, |sum|): where dy and the sum cancel, the difference is no better than they are.
 SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
                                    int axis = -1);
-/// The same of log_softmax: dx = dy - exp(y) sum(dy).
+/// The same of log_softmax: dx = dy - exp(y) sum(dy), <= 3 ULP of the larger term.
 SOFTLOSS_API void log_softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
                                        int axis = -1);
 
