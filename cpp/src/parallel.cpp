@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <climits>
+#include <cmath>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -29,20 +33,29 @@ constexpr std::int64_t kWorkPerThread = 32768;
 
 std::atomic<bool> forked{false};
 
-/// The child of a fork has none of OpenMP's threads and would wait for them for ever: it runs serially.
-void watch_forks() {
+/// The child of a fork has none of OpenMP's threads and would wait for them for ever: it runs serially. Watched from the
+/// start, because the threads may be those of another user of the same OpenMP library.
 #if defined(__unix__) || defined(__APPLE__)
-    [[maybe_unused]] static const int registered =
-        pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
+[[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
+
+/// What a container's quota grants (Linux, cgroup v2), rounded up.
+int cpus_of_quota() {
+    double quota = 0, period = 0;
+    if (std::FILE* const file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+        if (std::fscanf(file, "%lf %lf", &quota, &period) != 2) period = 0;  // "max": there is none
+        std::fclose(file);
+    }
+    return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1024.0)) : INT_MAX;
 }
 
 int available_cpus() {
+    int cpus = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 #if defined(__linux__)
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+    if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = std::max(1, CPU_COUNT(&set));
 #endif
-    return std::max(1u, std::thread::hardware_concurrency());
+    return std::min(cpus, cpus_of_quota());
 }
 
 /// SOFTLOSS_NUM_THREADS, else the first number of OMP_NUM_THREADS, else the CPUs that the process may use.
@@ -59,6 +72,26 @@ std::atomic<int>& thread_count() {
     static std::atomic<int> count{initial_threads()};
     return count;
 }
+
+#if defined(_OPENMP)
+/// The threads of one call. Calls at the same time share get_num_threads(): each takes what the others leave, and has
+/// its own in any case.
+class Team {
+  public:
+    explicit Team(int wanted) {
+        int others = busy.load();
+        do size_ = std::clamp(get_num_threads() - others, 1, wanted);
+        while (!busy.compare_exchange_weak(others, others + size_));
+    }
+    ~Team() { busy.fetch_sub(size_); }
+    Team(const Team&) = delete;
+    int size() const { return size_; }
+
+  private:
+    inline static std::atomic<int> busy{0};
+    int size_;
+};
+#endif
 
 struct Freed {
     void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
@@ -99,7 +132,6 @@ bool has_openmp() {
 int threads_for([[maybe_unused]] std::int64_t work) {
 #if defined(_OPENMP)
     if (work < 2 * kWorkPerThread || omp_in_parallel()) return 1;
-    watch_forks();
     if (forked.load(std::memory_order_relaxed)) return 1;
     return static_cast<int>(std::min<std::int64_t>(get_num_threads(), work / kWorkPerThread));
 #else
@@ -108,16 +140,27 @@ int threads_for([[maybe_unused]] std::int64_t work) {
 }
 
 void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body) {
-    const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
+    const int wanted = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
     const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
-    char* const scratch = pitch ? scratch_memory(pitch * std::max(threads, 1)) : nullptr;
 #if defined(_OPENMP)
-    if (threads > 1) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (std::int64_t task = 0; task < tasks; ++task) body(task, scratch + pitch * omp_get_thread_num());
+    if (wanted > 1) {
+        const Team team(wanted);
+        char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
+        std::exception_ptr error;
+#pragma omp parallel for num_threads(team.size()) schedule(static)
+        for (std::int64_t task = 0; task < tasks; ++task) {
+            try {
+                body(task, scratch + pitch * omp_get_thread_num());
+            } catch (...) {  // must not leave the region
+#pragma omp critical(softloss_error)
+                error = std::current_exception();
+            }
+        }
+        if (error) std::rethrow_exception(error);
         return;
     }
 #endif
+    char* const scratch = pitch ? scratch_memory(pitch) : nullptr;
     for (std::int64_t task = 0; task < tasks; ++task) body(task, scratch);
 }
 

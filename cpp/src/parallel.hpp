@@ -28,8 +28,9 @@ class TaskBody {
 };
 
 /// Calls body(task, scratch) for task = 0 ... tasks - 1, each once, on at most get_num_threads() threads; fewer when
-/// `work` (elements in all) is too small to gain. scratch: scratch_bytes of memory of the thread's own, 64-byte
-/// aligned. body must not throw. Throws std::bad_alloc before anything runs.
+/// `work` (elements in all) is too small to gain, or when other calls are using them. scratch: scratch_bytes of memory of
+/// the thread's own, 64-byte aligned; std::bad_alloc for want of it comes before anything runs. An exception of a body
+/// is thrown again at the end; other tasks may have run.
 void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body);
 
 /// How many threads parallel_for would use for `work` elements.
