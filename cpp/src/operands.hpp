@@ -155,7 +155,7 @@ inline Extent extent_of(const auto& view) {
     return {first, last};
 }
 inline bool overlaps(const auto& x, const MutableTensorView& out) {
-    if (x.size() == 0 || out.size() == 0) return false;
+    if (checked_size(x.shape) == 0 || checked_size(out.shape) == 0) return false;
     const Extent a = extent_of(x), b = extent_of(out);
     return a.first < b.last && b.first < a.last;
 }

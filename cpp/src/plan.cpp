@@ -116,7 +116,7 @@ std::string to_string(std::span<const std::int64_t> shape) {
 std::int64_t checked_size(std::span<const std::int64_t> shape) {
     std::int64_t size = 1;
     for (std::int64_t extent : shape) {
-        if (extent < 0 || __builtin_mul_overflow(size, extent, &size)) {
+        if (extent < 0 || __builtin_mul_overflow(size, extent, &size) || size > kMaxSize) {
             throw std::invalid_argument("shape " + to_string(shape) + " has a negative or too large extent");
         }
     }

@@ -108,7 +108,10 @@ Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item);
 /// "(2, 3)", "(4,)", "()".
 std::string to_string(std::span<const std::int64_t> shape);
 
-/// The product of the extents. Throws std::invalid_argument if it does not fit.
+/// More elements than any memory holds (a broadcast array may claim them), few enough for all arithmetic on their bytes.
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 48;
+
+/// The product of the extents. Throws std::invalid_argument beyond kMaxSize.
 std::int64_t checked_size(std::span<const std::int64_t> shape);
 
 }  // namespace softloss

@@ -16,7 +16,7 @@ TEST_CASE("axes are normalised and checked") {
 
 TEST_CASE("a C-ordered array is one batch of rows for the last axis") {
     const std::int64_t shape[] = {4, 5, 6};
-    const std::vector<std::int64_t> strides[] = {{120, 24, 4}};
+    const softloss::Dims strides[] = {{120, 24, 4}};
     const Plan plan = softloss::make_plan(shape, 2, strides);
     CHECK(plan.n == 6);
     CHECK(plan.axis[0] == 4);
@@ -27,7 +27,7 @@ TEST_CASE("a C-ordered array is one batch of rows for the last axis") {
 
 TEST_CASE("a middle axis leaves an outer loop, and offsets walk it") {
     const std::int64_t shape[] = {4, 5, 6};
-    const std::vector<std::int64_t> strides[] = {{120, 24, 4}, {240, 48, 8}};
+    const softloss::Dims strides[] = {{120, 24, 4}, {240, 48, 8}};
     const Plan plan = softloss::make_plan(shape, 1, strides);
     CHECK(plan.n == 5);
     CHECK(plan.rows == 6);
@@ -40,7 +40,7 @@ TEST_CASE("a middle axis leaves an outer loop, and offsets walk it") {
 
 TEST_CASE("empty dimensions give no rows; dimensions of one vanish") {
     const std::int64_t empty[] = {0, 5}, ones[] = {1, 7, 1};
-    const std::vector<std::int64_t> strides[] = {{20, 4}}, wide[] = {{28, 4, 4}};
+    const softloss::Dims strides[] = {{20, 4}}, wide[] = {{28, 4, 4}};
     CHECK(softloss::make_plan(empty, 1, strides).size() == 0);
     const Plan plan = softloss::make_plan(ones, 1, wide);
     CHECK(plan.n == 7);
@@ -49,7 +49,7 @@ TEST_CASE("empty dimensions give no rows; dimensions of one vanish") {
 
 TEST_CASE("broadcasting stretches with stride 0 or says what does not fit") {
     const std::int64_t row[] = {3}, bytes[] = {8}, to[] = {2, 3}, four[] = {4};
-    CHECK(softloss::broadcast("where", row, bytes, to) == std::vector<std::int64_t>{0, 8});
+    CHECK(softloss::broadcast("where", row, bytes, to) == softloss::Dims{0, 8});
     CHECK_THROWS_WITH_AS(softloss::broadcast("where", four, bytes, to),
                          "where of shape (4,) does not broadcast to shape (2, 3)", std::invalid_argument);
 }
@@ -57,4 +57,28 @@ TEST_CASE("broadcasting stretches with stride 0 or says what does not fit") {
 TEST_CASE("sizes that overflow are refused") {
     const std::int64_t huge[] = {std::int64_t{1} << 40, std::int64_t{1} << 40};
     CHECK_THROWS_AS(softloss::checked_size(huge), std::invalid_argument);
+    for (const std::int64_t wild : {softloss::kMaxSize + 1, INT64_MAX, INT64_MIN, std::int64_t{-1}}) {
+        CHECK_THROWS_AS(softloss::checked_size({&wild, 1}), std::invalid_argument);
+    }
+    CHECK(softloss::checked_size({&softloss::kMaxSize, 1}) == softloss::kMaxSize);
+}
+
+TEST_CASE("views of wild extents are refused before anything is computed from them") {
+    double cell = 7;
+    const std::int64_t none[3] = {0, 0, 0};
+    for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{INT64_MIN, INT64_MIN},
+                                                   {-1, 3},
+                                                   {INT64_MAX, INT64_MAX},
+                                                   {1, INT64_MAX, 2}}) {
+        const std::span<const std::int64_t> strides(none, shape.size());
+        const softloss::TensorView x{&cell, softloss::DType::float64, shape, strides};
+        const softloss::MutableTensorView y{&cell, softloss::DType::float64, shape, strides};
+        CHECK_THROWS_AS(softloss::softmax(x, y), std::invalid_argument);
+        CHECK_THROWS_AS(softloss::sigmoid(x, y), std::invalid_argument);
+        CHECK_THROWS_AS(softloss::logsumexp(x, y), std::invalid_argument);
+        CHECK_THROWS_AS(softloss::softmax_backward(x, x, y), std::invalid_argument);
+        CHECK_THROWS_AS(softloss::cross_entropy_and_grad(x, x, y), std::invalid_argument);
+        CHECK_THROWS_AS(softloss::binary_cross_entropy_with_logits(x, x), std::invalid_argument);
+        CHECK(cell == 7);
+    }
 }
