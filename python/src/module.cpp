@@ -10,7 +10,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <climits>
+#include <thread>
 
 #include "arrays.hpp"
 
@@ -20,10 +22,28 @@ namespace {
 /// Releasing the GIL costs more than a small call; below this many elements it is kept.
 constexpr std::int64_t kReleaseFrom = 16384;
 
+/// Releases the GIL for as long as it lives. When Python ends it may end a thread that asks for the GIL by unwinding its
+/// stack (up to 3.13), which the objects on it would not survive: such a thread waits for the end of the process instead.
+class GilReleased {
+  public:
+    GilReleased() = default;
+    ~GilReleased() {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
+    GilReleased(const GilReleased&) = delete;
+
+  private:
+    PyThreadState* const state_ = PyEval_SaveThread();
+};
+
 template <class F>
 auto without_gil(std::int64_t elements, F f) {
     if (elements < kReleaseFrom) return f();
-    const py::gil_scoped_release release;
+    const GilReleased released;
     return f();
 }
 
