@@ -20,8 +20,15 @@ Lives here: the public names, the setting of threads, the report of the build. M
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+if sys.version_info < (3, 12):  # later ones refuse by themselves; here the import would hang
+    import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found]
+
+    if _interpreters.get_current() != _interpreters.get_main():
+        raise ImportError("softloss cannot be loaded in a sub-interpreter")
 
 from softloss import _core, special
 from softloss._core import __version__

@@ -1,0 +1,141 @@
+"""Signals and the end of the interpreter, each in a process of its own under a limit of time.
+
+Lives here: Ctrl-C during a call, threads that are in a call when Python ends. Must not: fork.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from workload import isa  # noqa: F401  (a fixture)
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+LIMIT = 120
+
+LOOP = """
+import sys, threading, time
+import numpy as np, softloss
+x = np.zeros((3000, 1000), np.float32)
+t = np.zeros(3000, int)
+softloss.set_num_threads(3)
+CALLS = [
+    lambda: softloss.softmax(x), lambda: softloss.cross_entropy(x, t), lambda: softloss.cross_entropy_and_grad(x, t),
+    lambda: softloss.softmax_topk(x, 3), lambda: softloss.sigmoid(x[0, :10]),
+]
+def forever(i):
+    while True:
+        CALLS[i % len(CALLS)]()
+"""
+
+
+def python(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", LOOP + code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    try:
+        out, error = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, error
+
+
+@posix
+@pytest.mark.parametrize("where", ["the main thread", "a thread"])
+def test_ctrl_c_during_a_call(where):
+    """KeyboardInterrupt comes when the call ends, not at the end of the program."""
+    code = """
+if sys.argv[1] == "a thread":
+    threading.Thread(target=forever, args=(0,), daemon=True).start()
+try:
+    print("ready", flush=True)
+    while True:
+        softloss.softmax(x) if sys.argv[1] == "the main thread" else time.sleep(0.01)
+except KeyboardInterrupt:
+    print(softloss.softmax(x)[0, 0] * 1000)
+"""
+    process = python(code, where)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    code, out, error = finish(process)
+    assert (code, out) == (0, "1.0\n"), error
+
+
+@posix
+def test_handlers_of_other_signals_run():
+    code = """
+import signal
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+while len(seen) < 20:
+    y = softloss.softmax(x)
+    assert y[0, 0] == np.float32(0.001) and y[-1, -1] == np.float32(0.001)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("done")
+"""
+    assert finish(python(code))[:2] == (0, "done\n")
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "1 / 0"])
+def test_daemon_threads_in_a_call_at_exit(end):
+    """Python ends under threads that are in calls: no crash, and its own exit status. Ten times, at other moments."""
+    code = f"""
+for i in range(5):
+    threading.Thread(target=forever, args=(i,), daemon=True).start()
+time.sleep(float(sys.argv[1]))
+print("end", flush=True)
+{end}
+"""
+    for moment in range(10):
+        status, out, error = finish(python(code, str(0.01 + 0.007 * moment)))
+        assert (status, out) == ({"": 0, "1 / 0": 1}.get(end, 3), "end\n"), error
+        assert "terminate" not in error and "Fatal" not in error, error
+
+
+def test_results_that_outlive_the_module():
+    """Arrays in recycled memory are freed after everything else."""
+    code = """
+import atexit, builtins
+builtins.kept = [softloss.softmax(x) for _ in range(3)]
+atexit.register(lambda: print(softloss.softmax(x)[0, 0] * 1000))
+for name in [n for n in sys.modules if n.startswith("softloss")]:
+    del sys.modules[name]
+"""
+    assert finish(python(code))[:2] == (0, "1.0\n")
+
+
+def test_calls_in_finalisers():
+    code = """
+class Late:
+    def __init__(self, x): self.x, self.softmax = x, softloss.softmax
+    def __del__(self): self.softmax(self.x)
+late = Late(x)
+late.self = late
+print("end")
+"""
+    assert finish(python(code))[:2] == (0, "end\n")
+
+
+def test_sub_interpreters():
+    """Importing softloss in a second interpreter is an error, no crash and no hang."""
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import contextlib
+for _ in range(3):
+    other = interpreters.create()
+    with contextlib.suppress(Exception):  # some versions raise, others return what was raised
+        interpreters.run_string(other, "import softloss; assert softloss.softmax([0.0, 0.0])[0] == 0.5")
+    interpreters.destroy(other)
+print(softloss.softmax(x)[0, 0] * 1000)
+"""
+    status, out, error = finish(python(code))
+    assert (status, out.splitlines()[-1:]) == (0, ["1.0"]), error
