@@ -1,0 +1,485 @@
+// Fuzzer of the public C++ API: bytes become a call of any function, with operands of any dtype, shape and layout.
+//
+// Lives here: calls, and what must hold for each of them, valid or not:
+//   - nothing but std::invalid_argument and std::out_of_range is thrown, and then no output has changed;
+//   - no byte outside the elements of an output changes;
+//   - the results have the bits of the same call on adjacent copies of the operands, on another instruction set.
+// Must not: expected values (tests/python knows them).
+#include <fuzzer/FuzzedDataProvider.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "softloss/softloss.hpp"
+
+namespace {
+
+using namespace softloss;
+using std::int64_t;
+using Shape = std::vector<int64_t>;
+
+void require(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "property violated: %s\n", what);
+    std::abort();
+}
+
+// ---- operands ---------------------------------------------------------------------------------------------------------
+
+/// An array in memory of its own, elements anywhere in it.
+struct Operand {
+    std::vector<unsigned char> memory;
+    Shape shape, strides;
+    DType dtype = DType::float32;
+    bool swapped = false;
+    int64_t first = 0;
+
+    TensorView view() const { return {memory.data() + first, dtype, shape, strides, swapped}; }
+    MutableTensorView out() { return {memory.data() + first, dtype, shape, strides, swapped}; }
+    int64_t size() const { return view().size(); }
+
+    /// Calls f(offset) for every element in C order.
+    template <class F>
+    void each(F f) const {
+        for (int64_t i = 0; i < size(); ++i) {
+            int64_t rest = i, offset = first;
+            for (std::size_t d = shape.size(); d-- > 0; rest /= shape[d])
+                offset += rest % shape[d] * strides[d];
+            f(offset);
+        }
+    }
+    /// The bytes of the element at an offset, in native order.
+    std::array<unsigned char, 8> element(int64_t offset) const {
+        std::array<unsigned char, 8> bytes{};
+        std::memcpy(bytes.data(), memory.data() + offset, size_of(dtype));
+        if (swapped) std::reverse(bytes.data(), bytes.data() + size_of(dtype));
+        return bytes;
+    }
+};
+
+Operand adjacent(const Shape& shape, DType dtype) {
+    Operand o;
+    o.shape = shape;
+    o.dtype = dtype;
+    o.strides.resize(shape.size());
+    int64_t size = size_of(dtype);
+    for (std::size_t d = shape.size(); d-- > 0; size *= shape[d]) o.strides[d] = size;
+    o.memory.resize(size);
+    return o;
+}
+
+/// The same elements, adjacent and in native byte order.
+Operand adjacent_copy(const Operand& from) {
+    Operand o = adjacent(from.shape, from.dtype);
+    int64_t at = 0;
+    from.each([&](int64_t offset) {
+        std::memcpy(o.memory.data() + at, from.element(offset).data(), size_of(o.dtype));
+        at += size_of(o.dtype);
+    });
+    return o;
+}
+
+bool is_nan(const std::array<unsigned char, 8>& bytes, DType dtype) {
+    std::uint64_t bits;
+    std::memcpy(&bits, bytes.data(), 8);
+    switch (dtype) {
+        case DType::float16: return (bits & 0x7fff) > 0x7c00;
+        case DType::bfloat16: return (bits & 0x7fff) > 0x7f80;
+        case DType::float32: return (bits & 0x7fffffff) > 0x7f800000;
+        case DType::float64: return (bits & 0x7fffffffffffffff) > 0x7ff0000000000000;
+        default: return false;
+    }
+}
+
+bool same_bits(const Operand& a, const Operand& b) {
+    std::vector<int64_t> left, right;
+    a.each([&](int64_t offset) { left.push_back(offset); });
+    b.each([&](int64_t offset) { right.push_back(offset); });
+    for (std::size_t i = 0; i < left.size(); ++i) {
+        const auto x = a.element(left[i]), y = b.element(right[i]);
+        if (x != y && !(is_nan(x, a.dtype) && is_nan(y, b.dtype))) return false;
+    }
+    return true;
+}
+
+/// Forgets the elements: what is left is what a call must not touch.
+std::vector<unsigned char> around(const Operand& o) {
+    std::vector<unsigned char> rest = o.memory;
+    o.each([&](int64_t offset) { std::memset(rest.data() + offset, 0, size_of(o.dtype)); });
+    return rest;
+}
+
+// ---- from bytes to operands ---------------------------------------------------------------------------------------------
+
+enum class Values { bits, tame, unit, labels, flags };
+
+struct Source {
+    FuzzedDataProvider& bytes;
+    std::mt19937_64 random;
+    explicit Source(FuzzedDataProvider& b) : bytes(b), random(b.ConsumeIntegral<std::uint32_t>()) {}
+
+    bool often() { return bytes.ConsumeIntegral<std::uint8_t>() < 230; }
+    bool seldom() { return !often(); }
+    int below(int n) { return bytes.ConsumeIntegralInRange(0, n - 1); }
+
+    DType floating() { return static_cast<DType>(below(4)); }
+    DType integer() { return static_cast<DType>(5 + below(8)); }
+    DType any() { return static_cast<DType>(below(13)); }
+    DType near(DType dtype) { return often() ? dtype : any(); }
+
+    Shape shape() {
+        Shape shape(below(5));
+        for (int64_t& extent : shape) extent = seldom() ? 0 : 1 + below(4);
+        if (!shape.empty() && bytes.ConsumeBool()) shape[below(shape.size())] = below(300);
+        if (!shape.empty() && bytes.ConsumeIntegral<std::uint8_t>() == 7)
+            shape[below(shape.size())] = 3000 + below(20000);
+        int64_t size = 1;
+        for (int64_t& extent : shape) {
+            if (size * extent > 100000) extent = 1;
+            size *= extent;
+        }
+        return shape;
+    }
+    /// Another shape now and then.
+    Shape near(Shape shape) {
+        if (often()) return shape;
+        if (shape.empty() || bytes.ConsumeBool()) shape.insert(shape.begin(), 1 + below(2));
+        else if (bytes.ConsumeBool()) shape.pop_back();
+        else shape[below(shape.size())] = below(5);
+        return shape;
+    }
+    Shape broadcastable(Shape shape) {
+        if (bytes.ConsumeBool()) shape.erase(shape.begin(), shape.begin() + below(shape.size() + 1));
+        for (int64_t& extent : shape) extent = bytes.ConsumeBool() ? extent : 1;
+        return near(shape);
+    }
+
+    std::uint64_t value(Values kind, DType dtype, int64_t classes) {
+        const auto as = [](auto v) {
+            std::uint64_t bits = 0;
+            std::memcpy(&bits, &v, sizeof v);
+            return bits;
+        };
+        if (kind == Values::flags) return random() % 2;
+        if (kind == Values::bits) return random();
+        if (!is_floating(dtype)) {
+            const std::uint64_t one = random();
+            if (kind == Values::labels)
+                return one % 4096 == 0 ? one : (one >> 12) % std::max<int64_t>(classes, 1);
+            return kind == Values::unit ? one % 2 : one % 32;
+        }
+        double v = std::normal_distribution<double>(0, 4)(random);
+        if (kind == Values::unit || kind == Values::labels) v = std::generate_canonical<double, 53>(random);
+        if (random() % 64 == 0) v = kind == Values::unit ? 1 : -INFINITY;
+        switch (dtype) {
+            case DType::float64: return as(v);
+            case DType::float32: return as(static_cast<float>(v));
+            case DType::bfloat16: return as(static_cast<float>(v)) >> 16;
+            default: return std::uint64_t{0x3800} + random() % 0x400;  // 0.5 to 1
+        }
+    }
+
+    /// Any layout: axes in any order, gaps, reversed, unaligned; broadcast axes in inputs.
+    Operand operand(const Shape& shape, DType dtype, Values kind, int64_t classes, bool input) {
+        Operand o;
+        o.shape = shape;
+        o.dtype = dtype;
+        o.swapped = size_of(dtype) > 1 && seldom();
+        o.strides.resize(shape.size());
+        std::vector<int> order(shape.size());
+        std::iota(order.rbegin(), order.rend(), 0);
+        const bool plain = bytes.ConsumeBool();
+        if (!plain) std::shuffle(order.begin(), order.end(), random);
+        int64_t size = size_of(dtype), lowest = 0;
+        for (int d : order) {
+            const bool repeat = input && !plain && seldom();
+            const int64_t step = plain ? size : size * (1 + below(2)) + (seldom() ? 1 : 0);
+            if (repeat) continue;  // stride 0
+            const bool reversed = !plain && seldom();
+            o.strides[d] = reversed ? -step : step;
+            const int64_t span = std::max<int64_t>(shape[d] - 1, 0) * step;
+            if (reversed) lowest -= span;
+            size += span;
+        }
+        const int64_t shift = plain || often() ? 0 : below(9);
+        o.first = shift - lowest;
+        o.memory.resize(size + shift + below(9));
+        for (unsigned char& byte : o.memory) byte = static_cast<unsigned char>(random());
+        o.each([&](int64_t offset) {
+            std::uint64_t bits = value(kind, dtype, classes);
+            unsigned char raw[8];
+            std::memcpy(raw, &bits, 8);
+            if (o.swapped) std::reverse(raw, raw + size_of(dtype));
+            std::memcpy(o.memory.data() + offset, raw, size_of(dtype));
+        });
+        return o;
+    }
+};
+
+// ---- calls --------------------------------------------------------------------------------------------------------------
+
+enum Function {
+    kSoftmax,
+    kLogSoftmax,
+    kLogsumexp,
+    kSigmoid,
+    kLogSigmoid,
+    kSoftmaxBackward,
+    kLogSoftmaxBackward,
+    kCrossEntropy,
+    kNll,
+    kCategorical,
+    kClassHessian,
+    kBinary,
+    kBinaryLogits,
+    kBinaryHessian,
+    kTopk,
+    kTokens,
+    kFunctions
+};
+enum Input { kX, kTarget, kWeight, kSecondWeight, kWhere, kB, kInputs };
+
+struct Call {
+    int function = 0, axis = -1;
+    bool gradient = false;
+    double temperature = 1, smoothing = 0, scale = 1, floor = 0;
+    std::optional<int64_t> ignore = -100;
+    Reduction reduction = Reduction::mean;
+    DType dtype = DType::float32;
+    int64_t k = 1;
+    std::array<std::optional<Operand>, kInputs> in{};
+    std::vector<Operand> out{};
+
+    double run() {
+        std::array<TensorView, kInputs> views{};
+        std::array<const TensorView*, kInputs> v{};
+        for (int i = 0; i < kInputs; ++i) {
+            if (!in[i]) continue;
+            views[i] = in[i]->view();
+            v[i] = &views[i];
+        }
+        std::vector<MutableTensorView> o;
+        for (Operand& operand : out) o.push_back(operand.out());
+        const bool keep = reduction == Reduction::none;
+        const MutableTensorView* const losses = keep ? &o.back() : nullptr;
+        ClassLossOptions classes{
+            axis,      v[kWeight],  v[kSecondWeight], ignore,
+            smoothing, temperature, reduction,        std::numeric_limits<double>::quiet_NaN(),
+            dtype};
+        BinaryLossOptions binary{v[kWeight], v[kSecondWeight], reduction,
+                                 std::numeric_limits<double>::quiet_NaN(), dtype};
+        const TensorView &x = views[kX], &target = views[kTarget];
+        switch (function) {
+            case kSoftmax: softmax(x, o[0], {axis, v[kWhere], temperature}); break;
+            case kLogSoftmax: log_softmax(x, o[0], {axis, v[kWhere], temperature}); break;
+            case kLogsumexp: logsumexp(x, o[0], {axis, v[kB], v[kWhere]}); break;
+            case kSigmoid: sigmoid(x, o[0]); break;
+            case kLogSigmoid: log_sigmoid(x, o[0]); break;
+            case kSoftmaxBackward: softmax_backward(x, target, o[0], axis); break;
+            case kLogSoftmaxBackward: log_softmax_backward(x, target, o[0], axis); break;
+            case kCrossEntropy:
+                return gradient ? cross_entropy_and_grad(x, target, o[0], classes, losses)
+                                : cross_entropy(x, target, classes, losses);
+            case kNll:
+                return gradient ? nll_loss_and_grad(x, target, o[0], classes, losses)
+                                : nll_loss(x, target, classes, losses);
+            case kCategorical:
+                return gradient ? categorical_cross_entropy_and_grad(x, target, o[0], classes, losses)
+                                : categorical_cross_entropy(x, target, classes, losses);
+            case kClassHessian:
+                cross_entropy_grad_hess(x, target, o[0], o[1], classes, {scale, floor});
+                break;
+            case kBinary:
+                return gradient ? binary_cross_entropy_and_grad(x, target, o[0], binary, losses)
+                                : binary_cross_entropy(x, target, binary, losses);
+            case kBinaryLogits:
+                return gradient ? binary_cross_entropy_with_logits_and_grad(x, target, o[0], binary, losses)
+                                : binary_cross_entropy_with_logits(x, target, binary, losses);
+            case kBinaryHessian:
+                binary_cross_entropy_with_logits_grad_hess(x, target, o[0], o[1], binary, {scale, floor});
+                break;
+            case kTopk: softmax_topk(x, o[0], o[1], {axis, k, temperature, ignore}); break;
+            case kTokens:
+                token_logprobs(x, target, {&o[0], &o[1], &o[2], &o[3], &o[4], &o[5]},
+                               {axis, k, temperature, ignore});
+                break;
+        }
+        return 0;
+    }
+};
+
+double number(Source& s, std::initializer_list<double> usual) {
+    if (s.often()) return *(usual.begin() + s.below(static_cast<int>(usual.size())));
+    return s.bytes.ConsumeFloatingPoint<double>();
+}
+
+Call draw(Source& s) {
+    Call c;
+    c.function = s.below(kFunctions);
+    const bool class_loss = c.function >= kCrossEntropy && c.function <= kClassHessian;
+    const bool binary = c.function >= kBinary && c.function <= kBinaryHessian;
+    const bool scores = c.function == kTopk || c.function == kTokens;
+    const bool probs = c.function == kCategorical || c.function == kBinary;
+    const Shape shape = s.shape();
+    const int ndim = static_cast<int>(shape.size());
+    c.axis = s.often() && ndim ? s.below(2 * ndim) - ndim : s.bytes.ConsumeIntegralInRange(-6, 6);
+    const int position = std::clamp(c.axis < 0 ? c.axis + ndim : c.axis, 0, std::max(ndim - 1, 0));
+    const int64_t classes = ndim ? shape[position] : 1;
+    Shape rows = shape;
+    if (ndim) rows.erase(rows.begin() + position);
+
+    c.gradient = s.bytes.ConsumeBool();
+    c.temperature = number(s, {1, 0.5, 3});
+    c.smoothing = number(s, {0, 0, 0.1, 1});
+    c.scale = number(s, {1, 2});
+    c.floor = number(s, {0, 1e-6});
+    if (s.seldom()) c.ignore = s.bytes.ConsumeIntegral<int8_t>();
+    if (s.seldom()) c.ignore.reset();
+    c.reduction = static_cast<Reduction>(s.below(3));
+    c.dtype = s.bytes.ConsumeBool() ? DType::float32 : DType::float64;
+    c.k = s.often() ? 1 + s.below(static_cast<int>(std::max<int64_t>(classes, 1)))
+                    : s.bytes.ConsumeIntegral<int8_t>();
+
+    const DType dtype = s.near(s.floating());
+    const Values kind = probs       ? (s.often() ? Values::unit : Values::bits)
+                        : s.often() ? Values::tame
+                                    : Values::bits;
+    c.in[kX] = s.operand(shape, dtype, kind, classes, true);
+    if (class_loss || c.function == kTokens) {
+        const bool soft = class_loss && s.below(3) == 0;
+        c.in[kTarget] = s.operand(s.near(soft ? shape : rows), s.near(soft ? s.floating() : s.integer()),
+                                  Values::labels, classes, true);
+        if (s.below(3) == 0)
+            c.in[kWeight] = s.operand(s.near({classes}), s.near(s.floating()), Values::unit, 1, true);
+        if (s.below(3) == 0)
+            c.in[kSecondWeight] = s.operand(s.near(rows), s.near(s.floating()), Values::unit, 1, true);
+    } else if (binary) {
+        c.in[kTarget] =
+            s.operand(s.broadcastable(shape), s.any(), s.often() ? Values::unit : Values::bits, 1, true);
+        for (Input i : {kWeight, kSecondWeight})
+            if (s.below(3) == 0) c.in[i] = s.operand(s.broadcastable(shape), s.any(), Values::unit, 1, true);
+    } else if (c.function == kSoftmaxBackward || c.function == kLogSoftmaxBackward) {
+        c.in[kTarget] = s.operand(s.near(shape), s.near(dtype), Values::tame, 1, true);
+    } else if (!scores) {
+        if (s.below(3) == 0)
+            c.in[kWhere] = s.operand(s.broadcastable(shape), s.near(DType::boolean), Values::flags, 1, true);
+        if (s.below(3) == 0) c.in[kB] = s.operand(s.broadcastable(shape), s.any(), Values::tame, 1, true);
+    }
+
+    const auto result = [&](const Shape& of, DType type) {
+        c.out.push_back(s.operand(s.near(of), s.near(type), Values::bits, 1, false));
+    };
+    const DType floats = is_floating(dtype) && s.often() ? dtype : s.floating();
+    if (c.function == kTopk) {
+        Shape lists = shape;
+        if (ndim) lists[position] = std::max<int64_t>(c.k, 0);
+        result(lists, floats);
+        result(lists, DType::int64);
+    } else if (c.function == kTokens) {
+        Shape lists = rows;
+        lists.push_back(std::max<int64_t>(c.k, 0));
+        for (int i = 0; i < 6; ++i)
+            result(i < 4 ? rows : lists, i == 0 || i == 3 || i == 4 ? floats : DType::int64);
+    } else if (c.function == kLogsumexp) {
+        result(rows, floats);
+    } else if (!(class_loss || binary) || c.gradient || c.function == kClassHessian ||
+               c.function == kBinaryHessian) {
+        result(shape, floats);
+        if (c.function == kClassHessian || c.function == kBinaryHessian) result(shape, floats);
+    }
+    if (class_loss || binary) result(class_loss ? rows : shape, c.dtype);  // losses; used where they are kept
+    return c;
+}
+
+/// Runs the call. Errors must be of the two kinds, and leave everything as it was.
+std::optional<double> outcome(Call& c) {
+    const std::vector<Operand> before = c.out;
+    const auto unchanged = [&] {
+        for (std::size_t i = 0; i < before.size(); ++i)
+            require(before[i].memory == c.out[i].memory, "an error leaves the outputs as they were");
+        return std::nullopt;
+    };
+    try {
+        const double value = c.run();
+        for (std::size_t i = 0; i < before.size(); ++i)
+            require(around(before[i]) == around(c.out[i]), "nothing outside the outputs is written");
+        return value;
+    } catch (const std::invalid_argument&) {
+        return unchanged();
+    } catch (const std::out_of_range&) {
+        return unchanged();
+    }
+}
+
+/// Shapes of any extents, their product above the range or zero: nothing may be read or computed from them.
+void check_wild_shapes(Source& s) {
+    Shape shape(1 + s.below(4));
+    for (int64_t& extent : shape) extent = s.bytes.ConsumeIntegral<int64_t>();
+    int64_t size = 1;
+    bool overflow = false;
+    for (int64_t extent : shape) overflow |= extent < 0 || __builtin_mul_overflow(size, extent, &size);
+    if (!overflow && size != 0) return;
+    const Shape strides(shape.size(), 0);
+    double cell = 0;
+    const TensorView x{&cell, DType::float64, shape, strides};
+    const MutableTensorView y{&cell, DType::float64, shape, strides};
+    for (int i = 0; i < 4; ++i) {
+        try {
+            if (i == 0) softmax(x, y);
+            if (i == 1) sigmoid(x, y);
+            if (i == 2) cross_entropy(x, x);
+            if (i == 3) binary_cross_entropy_with_logits(x, x);
+        } catch (const std::invalid_argument&) {
+        }
+    }
+    require(cell == 0, "wild shapes write nothing");
+}
+
+}  // namespace
+
+/// LLVM's OpenMP never frees what it keeps of a thread.
+extern "C" const char* __lsan_default_suppressions() {
+    return "leak:libomp";
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    FuzzedDataProvider bytes(data, size);
+    Source source(bytes);
+    if (source.seldom()) {
+        check_wild_shapes(source);
+        return 0;
+    }
+    // The baseline has its own bits; all others agree.
+    const std::vector<std::string_view> isas = usable_isas();
+    const auto choose = [&] {
+        return isas[isas.size() < 2 ? 0 : 1 + source.below(static_cast<int>(isas.size()) - 1)];
+    };
+    const bool baseline = source.seldom();
+    const std::string_view here = baseline ? isas[0] : choose(), there = baseline ? isas[0] : choose();
+    set_num_threads(1 + source.below(3));
+    Call call = draw(source);
+    Call plain = call;
+    for (auto& operand : plain.in)
+        if (operand) operand = adjacent_copy(*operand);
+    for (Operand& operand : plain.out) operand = adjacent_copy(operand);
+    set_isa(here);
+    const std::optional<double> value = outcome(call);
+    set_isa(there);
+    const std::optional<double> other = outcome(plain);
+    require(value.has_value() == other.has_value(), "a call is refused in every layout or in none");
+    if (!value) return 0;
+    require(*value == *other || (*value != *value && *other != *other),
+            "losses do not depend on layout or CPU");
+    for (std::size_t i = 0; i < call.out.size(); ++i)
+        require(same_bits(call.out[i], plain.out[i]), "results do not depend on layout or CPU");
+    return 0;
+}
