@@ -103,8 +103,9 @@ __all__ = [
 def set_num_threads(n: int) -> None:
     """Let calls use up to `n` threads, from now on and in the whole process.
 
-    The setting at the start is SOFTLOSS_NUM_THREADS or else OMP_NUM_THREADS of the environment, or else the
-    number of CPUs that the process may run on. Results do not depend on it.
+    Calls at the same time share them: each takes what the others leave, and has its own in any case. Children of
+    a fork run on one thread. The setting at the start is SOFTLOSS_NUM_THREADS or else OMP_NUM_THREADS of the
+    environment, or else the number of CPUs that the process may run on. Results do not depend on it.
 
     Parameters
     ----------
