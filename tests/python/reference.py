@@ -4,12 +4,14 @@ Lives here: plain NumPy on longdouble and ULP arithmetic. Must not: softloss its
 the result's dtype, speed.
 
 Class indices and class probabilities are one case: the indices become one-hot rows. Class weights, label smoothing and
-the denominators of the mean follow PyTorch's formulas, infinite rows SciPy's values.
+the denominators of the mean follow PyTorch's formulas, infinite rows SciPy's values. Gradients come with the scale of
+their error: the larger of the two terms whose difference they are, 0 where there is no such difference.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,6 +90,16 @@ def _weighted_logsumexp(x, axis, b, where):
     return shift + np.log(np.where(used, b * np.exp(x - shift), 0).sum(axis, keepdims=True))
 
 
+def softmax_backward(y, dy, axis=-1):
+    y, dy = exact(y), exact(dy)
+    return y * (dy - (y * dy).sum(axis, keepdims=True))
+
+
+def log_softmax_backward(logy, dy, axis=-1):
+    dy = exact(dy)
+    return dy - np.exp(exact(logy)) * dy.sum(axis, keepdims=True)
+
+
 @quiet
 def sigmoid(x):
     x = exact(x)
@@ -118,40 +130,46 @@ def nll_loss(log_probs, target, axis=-1, **options):
     return _expected_cost(-exact(log_probs), target, axis, **options)
 
 
-@quiet
-def _expected_cost(
-    cost,
-    target,
-    axis,
-    weight=None,
-    sample_weight=None,
-    ignore_index=-100,
-    label_smoothing=0.0,
-    reduction="mean",
-    empty=np.nan,
+class Targets(NamedTuple):
+    """What a loss over classes makes of its target, classes last."""
+
+    share: Any  # of each class in a row's loss: the target's distribution after smoothing, times the class weights
+    kept: Any  # False for ignored rows
+    sample: Any  # weight of each row
+    count: Any  # what each row counts for in the mean
+    hard: bool  # class indices without smoothing: one class has all of the share
+
+
+def _targets(
+    classes, target, axis, weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0, **_reduction
 ):
-    """Rows of cost[class] = -log p(class), averaged with the target's distribution."""
-    cost = np.moveaxis(cost, axis, -1)
-    classes = cost.shape[-1]
     class_weight = np.ones(classes, LONG) if weight is None else exact(weight)
     target = np.asarray(target)
-    if target.dtype.kind in "iu":
+    hard = target.dtype.kind in "iu"
+    if hard:
         kept = np.full(target.shape, True) if ignore_index is None else target != ignore_index
         label = np.where(kept, target, 0).astype(np.int64)
         share = (np.arange(classes) == label[..., None]).astype(LONG)
-        row_weight = np.where(kept, class_weight[label], 0)
-        if not label_smoothing:
-            cost = np.where(share == 0, 0, cost)  # the other classes are not read
+        count = np.where(kept, class_weight[label], 0)
     else:
         share = np.moveaxis(exact(target), axis, -1)
         kept = np.full(share.shape[:-1], True)
-        row_weight = np.ones(share.shape[:-1], LONG)
+        count = np.ones(share.shape[:-1], LONG)
     if label_smoothing:
         share = share * (1 - LONG(label_smoothing)) + LONG(label_smoothing) / classes
-    loss = np.where(kept, product(class_weight * share, cost).sum(-1), 0)
-    if sample_weight is not None:
-        loss, row_weight = loss * exact(sample_weight), row_weight * exact(sample_weight)
-    return reduce(loss, reduction, row_weight.sum() if kept.any() else None, empty)
+    sample = np.where(kept, LONG(1) if sample_weight is None else exact(sample_weight), 0)
+    return Targets(class_weight * share, kept, sample, count * sample, hard and not label_smoothing)
+
+
+@quiet
+def _expected_cost(cost, target, axis, reduction="mean", empty=np.nan, **options):
+    """Rows of cost[class] = -log p(class), averaged with the target's distribution."""
+    cost = np.moveaxis(cost, axis, -1)
+    t = _targets(cost.shape[-1], target, axis, **options)
+    if t.hard:
+        cost = np.where(t.share == 0, 0, cost)  # the other classes are not read
+    loss = np.where(t.kept, product(t.share, cost).sum(-1) * t.sample, 0)
+    return reduce(loss, reduction, t.count.sum() if t.kept.any() else None, empty)
 
 
 def binary_cross_entropy(probs, target, weight=None, **options):
@@ -186,6 +204,162 @@ def reduce(loss, reduction, denominator, empty):
     if reduction == "sum":
         return loss.sum()
     return LONG(empty) if denominator is None else loss.sum() / denominator
+
+
+# ---- gradients and Hessians ---------------------------------------------
+
+
+class LossGrad(NamedTuple):
+    loss: Any
+    grad: Any
+    scale: Any
+
+
+class GradHess(NamedTuple):
+    grad: Any
+    hess: Any
+    scale: Any
+
+
+def _complement(x, axis, temperature=1.0):
+    """1 - softmax, without cancelling."""
+    d, _, others = _row_statistics(x, axis, None, temperature)
+    return np.where(d == 0, others, (1 + others) - np.exp(d)) / (1 + others)
+
+
+def _class_gradient(slopes, target, axis, reduction="mean", **options):
+    """(gradient, scale) of the reduced loss. slopes(targets): the same of each row's, classes last."""
+    target = np.asarray(target)
+    t = _targets(slopes.classes, target, axis, **options)
+    total = t.count.sum() if reduction == "mean" else LONG(1)
+    factor = np.where(total == 0, 0, t.sample / total)[..., None]
+    if t.hard:
+        factor = np.where((t.share * t.kept[..., None]).sum(-1, keepdims=True) == 0, 0, factor)
+    return [np.moveaxis(np.where(factor == 0, 0, factor * each), -1, axis) for each in slopes(t)]
+
+
+@quiet
+def cross_entropy_and_grad(logits, target, axis=-1, temperature=1.0, **options):
+    loss = cross_entropy(logits, target, axis, temperature=temperature, **options)
+    x = np.moveaxis(exact(logits), axis, -1)
+    p, complement = softmax(x, temperature=temperature), _complement(x, -1, temperature)
+
+    def slopes(t):
+        total = t.share.sum(-1, keepdims=True)
+        grad = np.where(t.share != 0, -complement, p) * total if t.hard else p * total - t.share
+        scale = np.zeros_like(grad) if t.hard else np.maximum(p * abs(total), abs(t.share))
+        return grad / LONG(temperature), scale / LONG(temperature)
+
+    slopes.classes = x.shape[-1]
+    return LossGrad(loss, *_class_gradient(slopes, target, axis, **_without_empty(options)))
+
+
+@quiet
+def categorical_cross_entropy_and_grad(probs, target, axis=-1, **options):
+    loss = categorical_cross_entropy(probs, target, axis, **options)
+    p = np.moveaxis(exact(probs), axis, -1)
+
+    def slopes(t):
+        return np.where(t.share == 0, 0, -t.share / p), np.zeros_like(p)
+
+    slopes.classes = p.shape[-1]
+    return LossGrad(loss, *_class_gradient(slopes, target, axis, **_without_empty(options)))
+
+
+@quiet
+def nll_loss_and_grad(log_probs, target, axis=-1, **options):
+    loss = nll_loss(log_probs, target, axis, **options)
+
+    def slopes(t):
+        return -t.share, np.zeros_like(t.share)
+
+    slopes.classes = np.shape(log_probs)[axis]
+    return LossGrad(loss, *_class_gradient(slopes, target, axis, **_without_empty(options)))
+
+
+def _without_empty(options):
+    return {name: value for name, value in options.items() if name != "empty"}
+
+
+@quiet
+def cross_entropy_grad_hess(logits, target, axis=-1, hess_scale=1.0, hess_min=0.0, **options):
+    grad = cross_entropy_and_grad(logits, target, axis, reduction="sum", **options)
+    x = np.moveaxis(exact(logits), axis, -1)
+    t = _targets(x.shape[-1], target, axis, **options)
+    row = np.where(t.kept, t.count, 0)[..., None]
+    hess = np.where(row == 0, 0, LONG(hess_scale) * row * softmax(x) * _complement(x, -1))
+    hess = np.where(np.isnan(hess), hess, np.maximum(hess, LONG(hess_min)))
+    return GradHess(grad.grad, np.moveaxis(hess, -1, axis), grad.scale)
+
+
+def _binary_factors(x, weight, pos_weight, reduction="sum"):
+    factor = LONG(1) if reduction != "mean" else 1 / LONG(max(np.size(x), 1))
+    if weight is not None:
+        factor = factor * exact(weight)
+    return factor, LONG(1) if pos_weight is None else exact(pos_weight)
+
+
+@quiet
+def binary_cross_entropy_and_grad(probs, target, weight=None, reduction="mean", **options):
+    loss = binary_cross_entropy(probs, target, weight, reduction=reduction, **options)
+    p, z = exact(probs), exact(target)
+    factor, _ = _binary_factors(p, weight, None, reduction)
+    grad = product(factor, (p - z) / np.maximum(p * (1 - p), LONG(1e-12)))
+    return LossGrad(loss, grad, np.zeros_like(grad))
+
+
+@quiet
+def binary_cross_entropy_with_logits_and_grad(
+    logits, target, weight=None, pos_weight=None, reduction="mean", **options
+):
+    loss = binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction=reduction, **options)
+    factor, positive = _binary_factors(logits, weight, pos_weight, reduction)
+    z = exact(target)
+    up, down = (1 - z) * sigmoid(logits), z * positive * sigmoid(-exact(logits))
+    grad, scale = product(factor, up - down), abs(product(factor, np.maximum(abs(up), abs(down))))
+    return LossGrad(loss, grad, np.where((z == 0) | (z == 1), 0, scale))
+
+
+@quiet
+def binary_cross_entropy_with_logits_grad_hess(
+    logits, target, weight=None, pos_weight=None, hess_scale=1.0, hess_min=0.0
+):
+    grad = binary_cross_entropy_with_logits_and_grad(logits, target, weight, pos_weight, reduction="sum")
+    factor, positive = _binary_factors(logits, weight, pos_weight)
+    z = exact(target)
+    hess = LONG(hess_scale) * factor * (z * positive + 1 - z) * sigmoid(logits) * sigmoid(-exact(logits))
+    return GradHess(grad.grad, np.where(np.isnan(hess), hess, np.maximum(hess, LONG(hess_min))), grad.scale)
+
+
+# ---- scores ---------------------------------------------
+
+
+def _order(x, axis):
+    """Places from the largest to the smallest; the first of equal ones first."""
+    return np.argsort(-exact(x), axis, kind="stable")
+
+
+def softmax_topk(x, k=1, axis=-1, temperature=1.0):
+    index = np.take(_order(x, axis), range(k), axis)
+    return np.take_along_axis(softmax(x, axis, temperature=temperature), index, axis), index
+
+
+@quiet
+def token_logprobs(logits, target, axis=-1, top_k=0, temperature=1.0, ignore_index=-100):
+    x = np.moveaxis(exact(logits), axis, -1)
+    target = np.asarray(target)
+    kept = np.full(target.shape, True) if ignore_index is None else target != ignore_index
+    label = np.where(kept, target, 0).astype(np.int64)[..., None]
+    logp = log_softmax(x, temperature=temperature)
+    top = _order(x, -1)[..., :top_k]
+    return (
+        np.where(kept, np.take_along_axis(logp, label, -1)[..., 0], 0),
+        x.argmax(-1),
+        np.where(kept, 1 + (x > np.take_along_axis(x, label, -1)).sum(-1), 0),
+        product(np.exp(logp), -logp).sum(-1),
+        np.take_along_axis(logp, top, -1),
+        top,
+    )
 
 
 # ---- error ---------------------------------------------
