@@ -70,6 +70,14 @@ def logsumexp(
     *,
     return_sign: Literal[True],
 ) -> tuple[Any, Any]: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: int | tuple[int, ...] | None,
+    b: ArrayLike | None,
+    keepdims: bool,
+    return_sign: Literal[True],
+) -> tuple[Any, Any]: ...
 def logsumexp(
     a: ArrayLike,
     axis: int | tuple[int, ...] | None = None,
