@@ -1,0 +1,247 @@
+"""Operation x dtype x layout x axis x option, generated from operations.py: values, dtypes, and the same bits from
+every layout of every operand and result.
+
+Lives here: what holds for every function alike. Must not: lists of calls, edge cases of one function.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+import reference
+import softloss
+from operations import OPERATIONS
+from strategies import FLOATS, HALVES, INTEGERS, LAYOUTS
+
+NAMES = [name for name in softloss.functional.__all__ if name[0].islower()]
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+WRITEABLE = {name: lay_out for name, lay_out in LAYOUTS.items() if name != "read-only"}
+ENTROPY_ULPS = 4
+
+
+def test_every_function_is_in_the_matrix():
+    assert sorted({operation.name for operation in OPERATIONS}) == sorted(NAMES)
+
+
+@each_operation
+def test_every_option_is_in_the_matrix(operation):
+    keywords = {
+        p.name
+        for p in inspect.signature(getattr(softloss, operation.name)).parameters.values()
+        if p.kind is not p.POSITIONAL_ONLY
+    }
+    assert keywords == {*operation.options, *operation.outputs, *(["axis"] if operation.has_axis else [])}
+
+
+def bits(results):
+    """Dtypes, shapes and bytes; any NaN is as good as any other."""
+    arrays = [np.where(np.isnan(y), np.nan, y).astype(y.dtype) for y in map(np.asarray, results)]
+    return [(y.dtype, y.shape, y.tobytes()) for y in arrays]
+
+
+def calls(operation, dtype):
+    """(operands, axis, options) of every shape, axis and option."""
+    for shape, axis in operation.shapes():
+        operands = [np.asarray(x) for x in operation.operands(shape, dtype, axis)]
+        for options in operation.cases(shape, axis):
+            yield operands, axis, options
+
+
+# ---- values ---------------------------------------------
+
+
+def loss_ulps(operation, options):
+    """2 for the loss of a row; a factor adds its rounding, and a sum over rows adds its own."""
+    factors = sum(name in options for name in ("weight", "sample_weight", "pos_weight", "label_smoothing"))
+    factors += (options.get("temperature", 1.0) != 1) + (operation.kind in ("probabilities", "soft"))
+    return 2 + factors / 2 + (options.get("reduction") != "none")
+
+
+def gradient_ulps(operation, options):
+    """Weights of single elements are rounded to the dtype of the computation, each once."""
+    weights = sum(name in options for name in ("weight", "pos_weight")) if operation.name.startswith("binary") else 0
+    return 3 + weights / 2
+
+
+def assert_values(operation, operands, axis, options):
+    actual = operation(*operands, axis=axis, **options)
+    true = operation.oracle(*operands, axis=axis, **{k: v for k, v in options.items() if k != "dtype"})
+    context = f"{operation}, shape {np.shape(operands[0])}, axis {axis}, {options}"
+    name = operation.name
+    if name.endswith("_and_grad"):
+        loss, grad, scale = true
+        reference.assert_ulps(actual[0], loss, loss_ulps(operation, options), context)
+        reference.assert_ulps(actual[1], grad, gradient_ulps(operation, options), context, scale)
+    elif name.endswith("_grad_hess"):
+        grad, hess, scale = true
+        reference.assert_ulps(actual[0], grad, gradient_ulps(operation, options), context, scale)
+        reference.assert_ulps(actual[1], hess, gradient_ulps(operation, options) + 1, context)
+    elif name.endswith("_backward"):
+        reference.assert_ulps(actual[0], true[0], 4, context, backward_scale(name, *operands, axis))
+    elif name in ("softmax_topk", "token_logprobs"):
+        for place, (y, expected) in enumerate(zip(actual, true, strict=True)):
+            if y.dtype == np.int64:
+                np.testing.assert_array_equal(y, expected, err_msg=context)
+            else:
+                reference.assert_ulps(y, expected, ENTROPY_ULPS if place == 3 else 2, context)
+    elif "entropy" in name or "loss" in name:
+        reference.assert_ulps(actual[0], true[0], loss_ulps(operation, options), context)
+    else:
+        scale = np.abs(operands[0]).max(initial=0) if name == "logsumexp" else 0
+        reference.assert_ulps(actual[0], true[0], 2, context, scale)
+
+
+def backward_scale(name, y, dy, axis):
+    """The larger of the two terms whose difference a gradient is."""
+    y, dy = y.astype(np.float64), abs(dy.astype(np.float64))
+    if name == "softmax_backward":
+        return y * dy.max(axis, keepdims=True)
+    return np.maximum(dy, np.exp(y) * dy.sum(axis, keepdims=True))
+
+
+@each_operation
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_values(operation, dtype):
+    for operands, axis, options in calls(operation, dtype):
+        assert_values(operation, operands, axis, options)
+
+
+# ---- dtypes ---------------------------------------------
+
+
+@each_operation
+@pytest.mark.parametrize("half", HALVES)
+def test_half_results_are_those_of_float32_rounded_once(operation, half):
+    """Losses and scores stay float32; transforms, gradients and Hessians are rounded to the input's dtype."""
+    for operands, axis, options in calls(operation, half):
+        if "dtype" in options:
+            continue
+        wide = [x.astype(np.float32) if x.dtype == half else x for x in operands]
+        narrow, expected = operation(*operands, axis=axis, **options), operation(*wide, axis=axis, **options)
+        kept = kept_dtype(operation, len(narrow))
+        rounded = [
+            np.asarray(y).astype(half) if keeps and np.asarray(y).dtype == np.float32 else y
+            for y, keeps in zip(expected, kept, strict=True)
+        ]
+        assert bits(narrow) == bits(rounded), (str(operation), np.shape(operands[0]), axis, options)
+
+
+def kept_dtype(operation, count):
+    """Which results have the dtype of the input even when that is half."""
+    name = operation.name
+    if name.endswith("_and_grad"):
+        return [False, True]
+    if name == "token_logprobs":
+        return [False] * count
+    is_loss = not name.endswith(("_grad_hess", "_backward")) and ("entropy" in name or "loss" in name)
+    return [not is_loss] * count
+
+
+@each_operation
+@pytest.mark.parametrize("integer", [*INTEGERS, bool])
+def test_integers_and_bool_compute_in_float64(operation, integer):
+    for operands, axis, options in calls(operation, np.float64):
+        x = np.clip(np.abs(operands[0]), 0, 1 if "prob" in parameter(operation) or integer is bool else 100)
+        x = x.round()
+        rest = [y.round() if operation.name.endswith("_backward") else y for y in operands[1:]]
+        expected = operation(x, *rest, axis=axis, **options)
+        assert bits(operation(x.astype(integer), *rest, axis=axis, **options)) == bits(expected), (x, options)
+
+
+def parameter(operation):
+    """Name of the first argument."""
+    return next(iter(inspect.signature(getattr(softloss, operation.name)).parameters))
+
+
+# ---- layouts ---------------------------------------------
+
+
+@each_operation
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_layouts(operation, dtype, layout):
+    lay_out = LAYOUTS[layout]
+    for operands, axis, options in calls(operation, dtype):
+        expected = operation(*operands, axis=axis, **options)
+        elsewhere = {k: lay_out(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        actual = operation(*map(lay_out, operands), axis=axis, **elsewhere)
+        assert bits(actual) == bits(expected), (str(operation), np.shape(operands[0]), axis, options)
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.outputs], ids=str)
+@pytest.mark.parametrize("layout", WRITEABLE)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_layouts_of_results(operation, dtype, layout):
+    """Results in arrays of any layout, from operands of another one."""
+    for operands, axis, options in calls(operation, dtype):
+        expected = operation(*operands, axis=axis, **options)
+        count = len(operation.outputs)
+        outs = [WRITEABLE[layout](np.full_like(y, 7, subok=False)) for y in expected[-count:]]
+        columns = [x.copy("F") for x in operands]
+        results = operation(*columns, axis=axis, **options, **dict(zip(operation.outputs, outs, strict=True)))
+        assert all(result is out for result, out in zip(results[-count:], outs, strict=True))
+        native = [np.asarray(y, np.asarray(y).dtype.newbyteorder("=")) for y in results]
+        assert bits(native) == bits(expected), (str(operation), np.shape(operands[0]), axis, options)
+
+
+@each_operation
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_strides_of_zero(operation, dtype):
+    """Operands that np.broadcast_to made from one slice of them."""
+    for operands, axis, options in calls(operation, dtype):
+        for repeated in range(np.ndim(operands[0])):
+            constant = [
+                np.broadcast_to(x[(slice(None),) * repeated + (slice(1),)], x.shape) if np.ndim(x) > repeated else x
+                for x in operands
+            ]
+            expected = operation(*[x.copy() for x in constant], axis=axis, **options)
+            assert bits(operation(*constant, axis=axis, **options)) == bits(expected), (
+                str(operation),
+                np.shape(operands[0]),
+                axis,
+                options,
+            )
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.outputs], ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_in_place(operation, dtype):
+    """The first output may be the first operand (for the *_backward functions the second)."""
+    if operation.name == "logsumexp":
+        return
+    for operands, axis, options in calls(operation, dtype):
+        if "dtype" in options:
+            continue
+        expected = operation(*operands, axis=axis, **options)
+        own = [x.copy() for x in operands]
+        own_options = options | {operation.outputs[0]: own[operation.name.endswith("_backward")]}
+        assert bits(operation(*own, axis=axis, **own_options)) == bits(expected), (
+            str(operation),
+            np.shape(operands[0]),
+            axis,
+            options,
+        )
+        assert bits([own_options[operation.outputs[0]]]) == bits([expected[-len(operation.outputs)]])
+
+
+@each_operation
+def test_operands_are_left_alone(operation):
+    for dtype in (*FLOATS, *HALVES):
+        for operands, axis, options in calls(operation, dtype):
+            before = [x.tobytes() for x in operands]
+            operation(*operands, axis=axis, **options)
+            assert [x.tobytes() for x in operands] == before
+
+
+@each_operation
+def test_array_likes_and_subclasses(operation):
+    class Tagged(np.ndarray):
+        pass
+
+    for operands, axis, options in calls(operation, np.float64):
+        expected = operation(*operands, axis=axis, **options)
+        lists = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        assert bits(operation(*[x.tolist() for x in operands], axis=axis, **lists)) == bits(expected)
+        results = operation(*[x.view(Tagged) for x in operands], axis=axis, **options)
+        assert bits(results) == bits(expected)
+        assert all(type(y) is np.ndarray or isinstance(y, np.generic) for y in results)
