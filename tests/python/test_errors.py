@@ -20,21 +20,56 @@ BINARY_LOSSES = {"probs": bce, "logits": bce_logits}
 ROWWISE = [softmax, log_softmax, logsumexp]
 TRANSFORMS = [*ROWWISE, softloss.sigmoid, softloss.log_sigmoid]
 
+
+def and_grad(loss):
+    return getattr(softloss, f"{loss.__name__}_and_grad")
+
+
 # name of the first argument, call of that argument alone
 FUNCTIONS = [
-    *[pytest.param("x", f, id=f.__name__) for f in TRANSFORMS],
-    *[pytest.param(name, lambda x, f=f: f(x, LABELS), id=f.__name__) for name, f in CLASS_LOSSES.items()],
-    *[pytest.param(name, lambda x, f=f: f(x, 1), id=f.__name__) for name, f in BINARY_LOSSES.items()],
+    *[pytest.param("x", f, id=f.__name__) for f in [*TRANSFORMS, softloss.softmax_topk]],
+    pytest.param("y", lambda y: softloss.softmax_backward(y, X), id="softmax_backward"),
+    pytest.param("dy", lambda dy: softloss.softmax_backward(X, dy), id="softmax_backward, dy"),
+    pytest.param("logy", lambda y: softloss.log_softmax_backward(y, X), id="log_softmax_backward"),
+    pytest.param("logits", lambda x: softloss.token_logprobs(x, LABELS), id="token_logprobs"),
+    pytest.param("logits", lambda x: softloss.cross_entropy_grad_hess(x, LABELS), id="cross_entropy_grad_hess"),
+    pytest.param(
+        "logits",
+        lambda x: softloss.binary_cross_entropy_with_logits_grad_hess(x, 1),
+        id="binary_cross_entropy_with_logits_grad_hess",
+    ),
+    *[
+        pytest.param(name, lambda x, f=f: f(x, LABELS), id=f.__name__)
+        for name, loss in CLASS_LOSSES.items()
+        for f in (loss, and_grad(loss))
+    ],
+    *[
+        pytest.param(name, lambda x, f=f: f(x, 1), id=f.__name__)
+        for name, loss in BINARY_LOSSES.items()
+        for f in (loss, and_grad(loss))
+    ],
 ]
-class_losses = pytest.mark.parametrize("name, loss", CLASS_LOSSES.items(), ids=lambda v: getattr(v, "__name__", ""))
-binary_losses = pytest.mark.parametrize("name, loss", BINARY_LOSSES.items(), ids=lambda v: getattr(v, "__name__", ""))
+
+
+def of_losses(losses):
+    """Each loss, alone and with its gradient, and the name of its first argument."""
+    both = [(name, f) for name, loss in losses.items() for f in (loss, and_grad(loss))]
+    return pytest.mark.parametrize("name, loss", both, ids=lambda v: getattr(v, "__name__", ""))
+
+
+class_losses = of_losses(CLASS_LOSSES)
+binary_losses = of_losses(BINARY_LOSSES)
 losses = pytest.mark.parametrize(
     "loss",
     [
-        *(lambda *a, f=f, **k: f(X, LABELS, **k) for f in CLASS_LOSSES.values()),
-        *(lambda *a, f=f, **k: f(X, 1, **k) for f in BINARY_LOSSES.values()),
+        *(lambda *a, f=f, **k: f(X, LABELS, **k) for loss in CLASS_LOSSES.values() for f in (loss, and_grad(loss))),
+        *(lambda *a, f=f, **k: f(X, 1, **k) for loss in BINARY_LOSSES.values() for f in (loss, and_grad(loss))),
     ],
-    ids=[f.__name__ for f in (*CLASS_LOSSES.values(), *BINARY_LOSSES.values())],
+    ids=[f.__name__ for loss in (*CLASS_LOSSES.values(), *BINARY_LOSSES.values()) for f in (loss, and_grad(loss))],
+)
+# the functions that take class indices alone
+index_functions = pytest.mark.parametrize(
+    "function", [softloss.token_logprobs, softloss.cross_entropy_grad_hess], ids=lambda f: f.__name__
 )
 
 
@@ -462,3 +497,290 @@ def test_an_error_leaves_no_trace():
             cross_entropy(logits, target)
         assert cross_entropy(logits, np.zeros(5000, int)) == expected
     assert logits.tobytes() == before
+
+
+# ---- gradients and Hessians: grad_out, hess_out ---------------------------------------------
+
+
+def with_grad_out(loss):
+    """The loss as a call of (logits or probabilities, grad_out)."""
+    target = LABELS if loss in CLASS_LOSSES.values() else 1
+    return lambda x, grad_out, **options: and_grad(loss)(x, target, grad_out=grad_out, **options)
+
+
+GRADIENTS = {
+    **{f.__name__: with_grad_out(f) for f in (*CLASS_LOSSES.values(), *BINARY_LOSSES.values())},
+    "cross_entropy_grad_hess": lambda x, out: softloss.cross_entropy_grad_hess(x, LABELS, grad_out=out),
+    "binary_cross_entropy_with_logits_grad_hess": lambda x, out: softloss.binary_cross_entropy_with_logits_grad_hess(
+        x, 1, grad_out=out
+    ),
+}
+HESSIANS = {
+    "cross_entropy_grad_hess": lambda x, out: softloss.cross_entropy_grad_hess(x, LABELS, hess_out=out),
+    "binary_cross_entropy_with_logits_grad_hess": lambda x, out: softloss.binary_cross_entropy_with_logits_grad_hess(
+        x, 1, hess_out=out
+    ),
+}
+BACKWARD = {
+    name: lambda x, out, name=name: getattr(softloss, name)(x, X, out=out)
+    for name in ("softmax_backward", "log_softmax_backward")
+}
+OUTPUTS = [
+    *[pytest.param("grad_out", f, id=name) for name, f in GRADIENTS.items()],
+    *[pytest.param("hess_out", f, id=f"{name}, hess_out") for name, f in HESSIANS.items()],
+    *[pytest.param("out", f, id=name) for name, f in BACKWARD.items()],
+]
+outputs = pytest.mark.parametrize("name, call", OUTPUTS)
+
+
+@outputs
+def test_outputs_have_the_exact_shape_and_dtype(name, call):
+    for shape in [(4,), (3, 1), (3, 4, 1), (1, 3, 4), (), (4, 3)]:
+        out = np.full(shape, 7.0)
+        with fails(ValueError, name, shape, "(3, 4)"):
+            call(X, out)
+        assert np.all(out == 7)
+    for dtype in (np.float32, np.float16, ml_dtypes.bfloat16, np.int64, np.longdouble, complex, object):
+        out = np.full((3, 4), 7).astype(dtype)
+        with fails(TypeError, name, np.dtype(dtype), "float64"):
+            call(X, out)
+        assert np.all(out == 7)
+    for bad in ([[0.0] * 4] * 3, 1.0, "out", (X.copy(),)):
+        with fails(TypeError, f"{name} must be a numpy.ndarray, got {type(bad).__name__}"):
+            call(X, bad)
+    with fails(TypeError, name, "masked"):
+        call(X, np.ma.masked_array(X.copy()))
+
+
+@outputs
+def test_outputs_are_writeable(name, call):
+    out = np.full((3, 4), 7.0)
+    out.flags.writeable = False
+    with fails(ValueError, f"{name} is read-only"):
+        call(X, out)
+    assert np.all(out == 7)
+
+
+OVERLAPS = {"shifted by one": (np.s_[:12], np.s_[1:]), "shifted back": (np.s_[1:], np.s_[:12])}
+
+
+@outputs
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_outputs_that_overlap_in_part_are_refused(name, call, overlap):
+    source, target = OVERLAPS[overlap]
+    memory = np.arange(13.0) / 78
+    before = memory.copy()
+    with fails(ValueError, name, "overlaps"):
+        call(memory[source].reshape(3, 4), memory[target].reshape(3, 4))
+    np.testing.assert_array_equal(memory, before)
+
+
+@outputs
+def test_outputs_reversed_in_the_memory_of_the_input_are_refused(name, call):
+    x = X.copy()
+    with fails(ValueError, name, "overlaps"):
+        call(x, x[::-1, ::-1])
+    np.testing.assert_array_equal(x, X)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy_grad_hess", "binary_cross_entropy_with_logits_grad_hess"])
+def test_hess_out_is_memory_of_its_own(name):
+    x, target = X.copy(), LABELS if name.startswith("cross") else 1
+    for options in ({"hess_out": x}, {"grad_out": x, "hess_out": x}):
+        with fails(ValueError, "hess_out overlaps"):
+            getattr(softloss, name)(x, target, **options)
+        np.testing.assert_array_equal(x, X)
+    both = np.full((3, 4), 7.0)
+    with fails(ValueError, "hess_out overlaps"):
+        getattr(softloss, name)(x, target, grad_out=both, hess_out=both)
+    assert np.all(both == 7)
+
+
+def test_grad_out_does_not_overlap_other_arguments():
+    soft, weight = X.copy(), np.ones((3, 4))
+    samples, classes = weight[:, 0], weight[0]
+    for loss in CLASS_LOSSES.values():
+        with fails(ValueError, "grad_out overlaps"):
+            and_grad(loss)(X, soft, grad_out=soft)
+        with fails(ValueError, "grad_out overlaps"):
+            and_grad(loss)(X, LABELS, weight=classes, grad_out=weight)
+        with fails(ValueError, "grad_out overlaps"):
+            and_grad(loss)(X, LABELS, sample_weight=samples, grad_out=weight)
+    for loss in BINARY_LOSSES.values():
+        with fails(ValueError, "grad_out overlaps"):
+            and_grad(loss)(X, soft, grad_out=soft)
+        with fails(ValueError, "grad_out overlaps"):
+            and_grad(loss)(X, 1, weight=weight, grad_out=weight)
+    with fails(ValueError, "grad_out overlaps"):
+        and_grad(bce_logits)(X, 1, pos_weight=weight, grad_out=weight)
+    np.testing.assert_array_equal(soft, X)
+    assert np.all(weight == 1)
+
+
+BAD_OPTIONS = [
+    {"axis": 5},
+    {"axis": 0.0},
+    {"weight": np.ones(3)},
+    {"weight": "heavy"},
+    {"sample_weight": np.ones(4)},
+    {"reduction": "average"},
+    {"ignore_index": 1.5},
+    {"empty": None},
+    {"dtype": np.float32},
+    {"dtype": int},
+]
+
+
+@pytest.mark.parametrize("options", [*BAD_OPTIONS, {"temperature": 0}, {"label_smoothing": 2}], ids=str)
+def test_no_gradient_is_written_on_error(options):
+    out = np.full((3, 4), 7.0)
+    for loss in CLASS_LOSSES.values():
+        with pytest.raises((TypeError, ValueError)):
+            and_grad(loss)(X, LABELS, grad_out=out, **options)
+    binary = {k: v for k, v in options.items() if k in ("reduction", "empty", "dtype")}
+    for loss in BINARY_LOSSES.values() if binary else ():
+        with pytest.raises((TypeError, ValueError)):
+            and_grad(loss)(X, 1, grad_out=out, **binary)
+    assert np.all(out == 7)
+
+
+def test_no_gradient_is_written_when_a_late_label_is_bad():
+    """In place, the logits themselves stay as they are."""
+    rng = np.random.default_rng(0)
+    target = np.zeros(5000, int)
+    target[4999] = 100
+    for scores in (rng.standard_normal((5000, 100)), np.full((5000, 100), 0.01)):
+        for f in (*map(and_grad, CLASS_LOSSES.values()), softloss.cross_entropy_grad_hess):
+            x, hess = scores.copy(), {"hess_out": np.full(scores.shape, 7.0)} if f.__name__.endswith("hess") else {}
+            if f is and_grad(categorical_cross_entropy):
+                x = np.full((5000, 100), 0.01)
+            before = x.copy()
+            with fails(IndexError, "target[4999] = 100"):
+                f(x, target, grad_out=x, **hess)
+            np.testing.assert_array_equal(x, before)
+            assert all(np.all(h == 7) for h in hess.values())
+
+
+def test_no_gradient_is_written_when_a_late_value_is_bad():
+    bad = np.zeros(300_000)
+    bad[-1] = 1.5
+    functions = [*map(and_grad, BINARY_LOSSES.values()), softloss.binary_cross_entropy_with_logits_grad_hess]
+    for f in functions:
+        x = np.full(300_000, 0.25)
+        with fails(ValueError, "target[299999] = 1.5", "[0, 1]"):
+            f(x, bad, grad_out=x)
+        assert np.all(x == 0.25)
+    x = bad.copy()
+    with fails(ValueError, "probs[299999] = 1.5", "[0, 1]"):
+        and_grad(bce)(x, 1, grad_out=x)
+    rows = x.reshape(-1, 3)
+    with fails(ValueError, "probs[99999, 2] = 1.5", "[0, 1]"):
+        and_grad(categorical_cross_entropy)(rows, np.zeros(100_000, int), grad_out=rows)
+    np.testing.assert_array_equal(x, bad)
+
+
+@pytest.mark.parametrize("option", ["hess_scale", "hess_min"])
+def test_options_of_hessians_are_numbers(option):
+    for bad in ("1", None, 1j, [1.0, 2.0]):
+        with fails(TypeError, f"{option} must be a number"):
+            softloss.cross_entropy_grad_hess(X, LABELS, **{option: bad})
+        with fails(TypeError, f"{option} must be a number"):
+            softloss.binary_cross_entropy_with_logits_grad_hess(X, 1, **{option: bad})
+
+
+# ---- gradients of the transforms ---------------------------------------------
+
+
+@pytest.mark.parametrize("name, first", [("softmax_backward", "y"), ("log_softmax_backward", "logy")])
+def test_backward(name, first):
+    function = getattr(softloss, name)
+    for shape in [(3,), (4,), (4, 3), (1, 4), ()]:
+        with fails(ValueError, f"dy has shape {shape}", f"{first} has shape (3, 4)"):
+            function(X, np.ones(shape))
+    for axis in (2, -3, 2**40):
+        with fails(ValueError, "axis", axis):
+            function(X, X, axis)
+    for axis in (1.0, "0", (0, 1), None):
+        with fails(TypeError, "axis"):
+            function(X, X, axis)
+    dy, y = X.copy(), X.copy()
+    assert function(y, dy, out=dy) is dy  # may be dy
+
+
+# ---- scores ---------------------------------------------
+
+
+@index_functions
+def test_targets_are_class_indices(function):
+    for target in (X, LABELS.astype(float), LABELS > 0):
+        with fails(TypeError, "target must hold class indices (integers), got dtype", target.dtype):
+            function(X, target)
+    for kind in ("complex64", "object", "string", "masked"):
+        with fails(TypeError, "target"):
+            function(X, REFUSED[kind][0][:, 0])
+
+
+@index_functions
+def test_shapes_and_axes_of_index_functions(function):
+    for shape in [(4,), (3, 1), (3, 4), ()]:
+        with fails(ValueError, "target of class indices must have shape (3,)", "got", shape):
+            function(X, np.zeros(shape, int))
+    with fails(ValueError, "axis=1"):
+        function(np.zeros((2, 5, 7)), np.zeros((2, 7), int))
+    with fails(ValueError, "axis", 2):
+        function(X, LABELS, axis=2)
+    with fails(TypeError, "axis"):
+        function(X, LABELS, axis=1.0)
+    with fails(ValueError, "logits must have at least one dimension"):
+        function(1.0, 0)
+    with fails(ValueError, "logits of shape (3, 0) has no classes"):
+        function(np.zeros((3, 0)), LABELS)
+
+
+@index_functions
+def test_bad_labels_of_index_functions(function):
+    text = (
+        "target[1, 2] = 7 is out of range for axis of 4 classes (2 bad labels in all); "
+        "valid are 0..3 or ignore_index=-100"
+    )
+    target = np.zeros((2, 3), int)
+    target[1, 2], target[1, 1] = 7, -100
+    with pytest.raises(IndexError, match=f"^{re.escape(text.replace('2 bad labels', '1 bad label'))}$"):
+        function(np.zeros((2, 3, 4)), target)
+    target[1, 1] = 8
+    with fails(IndexError, "target[1, 1] = 8", "(2 bad labels in all)"):
+        function(np.zeros((2, 3, 4)), target)
+    with fails(IndexError, "target = -100 is out of range for axis of 4 classes"):
+        function(np.zeros(4), -100, ignore_index=None)
+    with fails(TypeError, "ignore_index"):
+        function(X, LABELS, ignore_index=1.0)
+
+
+def test_k_lies_within_the_classes():
+    for k in (0, -1, 5, 2**40):
+        with fails(ValueError, "k must lie in 1..4, the number of classes, got", k):
+            softloss.softmax_topk(X, k)
+    for k in (-1, 5, 2**40):
+        with fails(ValueError, "top_k must lie in 0..4, the number of classes, got", k):
+            softloss.token_logprobs(X, LABELS, top_k=k)
+    for bad in (1.0, "1", None, True, [1]):
+        with fails(TypeError, "k must be an integer, got", type(bad).__name__):
+            softloss.softmax_topk(X, bad)
+        with fails(TypeError, "top_k must be an integer, got", type(bad).__name__):
+            softloss.token_logprobs(X, LABELS, top_k=bad)
+
+
+def test_options_of_scores():
+    for call in (softloss.softmax_topk, lambda x, **options: softloss.token_logprobs(x, LABELS, **options)):
+        for bad in (0, -1, np.nan, np.inf):
+            with fails(ValueError, "temperature must be positive and finite"):
+                call(X, temperature=bad)
+        with fails(TypeError, "temperature must be a number"):
+            call(X, temperature="warm")
+    for axis in (2, -3):
+        with fails(ValueError, "axis", axis):
+            softloss.softmax_topk(X, 1, axis)
+    with fails(TypeError, "axis"):
+        softloss.softmax_topk(X, 1, 0.5)
+    with fails(ValueError, "x must have at least one dimension"):
+        softloss.softmax_topk(1.0)
