@@ -1,0 +1,31 @@
+// The vector functions of kernels/math.hpp as plain functions over arrays, one table for each instruction set.
+// Lives here: the contract between math_isa.cpp and test_math.cpp. Must not: vectors.
+#pragma once
+
+#include <cstdint>
+
+/// Each computes y[i] = f(x[i]) for n elements, n a multiple of 16.
+template <class T>
+struct MathFunctions {
+    using Map = void (*)(const T* x, T* y, std::int64_t n);
+    Map exp, exp_nonpositive, log, log1p;
+};
+
+struct MathTable {
+    const char* name;
+    MathFunctions<float> f32;
+    MathFunctions<double> f64;
+};
+
+namespace baseline {
+extern const MathTable math_table;
+}
+namespace avx2 {
+extern const MathTable math_table;
+}
+namespace avx512 {
+extern const MathTable math_table;
+}
+namespace neon {
+extern const MathTable math_table;
+}
