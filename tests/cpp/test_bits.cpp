@@ -1,95 +1,388 @@
-// The same bits on every instruction set, at every thread count and batch position, and as written down here.
+// The bits of every operation are those of tests/golden_bits.json: on every instruction set, at every number of threads,
+// wherever the rows lie. tests/python/golden_bits.py writes the file and says what a case's name means; this is a second
+// reading of the names, through the C++ API, so that it also runs where Python does not.
 #include <algorithm>
+#include <fstream>
+#include <map>
+#include <sstream>
 
 #include "support.hpp"
 
+using softloss::DType;
+using softloss::TensorView;
+
 namespace {
 
-/// FNV-1a over the bytes of the numbers, lowest byte first.
-template <class T>
-std::uint64_t hash(const Tensor<T>& t) {
-    std::uint64_t h = 14695981039346656037u;
-    for (const T& x : t.data) {
-        std::uint64_t bits = 0;
-        if constexpr (sizeof(T) == 4) bits = std::bit_cast<std::uint32_t>(x);
-        else bits = std::bit_cast<std::uint64_t>(x);
-        for (std::size_t b = 0; b < sizeof(T); ++b) h = (h ^ (bits >> (8 * b) & 0xff)) * 1099511628211u;
+using Shape = std::vector<std::int64_t>;
+
+// ---- the file -----------------------------------------------------------------------------------------------------
+
+struct Case {
+    std::string op;
+    DType dtype;
+    Shape shape;
+    std::map<std::string, std::string> options;
+
+    bool has(const std::string& option) const { return options.count(option) > 0; }
+    double number(const std::string& option, double otherwise) const {
+        return has(option) ? std::stod(options.at(option)) : otherwise;
     }
-    return h;
+    int axis() const { return static_cast<int>(number("axis", -1)); }
+    bool is(std::string_view start) const { return op.compare(0, start.size(), start) == 0; }
+};
+
+DType dtype_named(const std::string& name) {
+    return name == "float16"    ? DType::float16
+           : name == "bfloat16" ? DType::bfloat16
+           : name == "float32"  ? DType::float32
+                                : DType::float64;
 }
 
-template <class T>
-std::vector<std::uint64_t> hashes() {
-    std::vector<std::uint64_t> all;
-    for (const std::int64_t n : {3, 10, 100, 1000, 40000}) {
-        const Tensor<T> x = numbers<T>({7, n}, 11, 30);
-        Tensor<T> y(x.shape), loss({7}), lse({7});
-        softloss::softmax(x.view(), y.out());
-        all.push_back(hash(y));
-        softloss::log_softmax(x.view(), y.out(), {.temperature = 0.7});
-        all.push_back(hash(y));
-        softloss::sigmoid(x.view(), y.out());
-        all.push_back(hash(y));
-        softloss::log_sigmoid(x.view(), y.out());
-        all.push_back(hash(y));
-        softloss::logsumexp(x.view(), lse.out());
-        all.push_back(hash(lse));
-        Tensor<std::int64_t> label({7});
-        for (int i = 0; i < 7; ++i) label.data[i] = i % n;
-        const auto to = loss.out();
-        softloss::cross_entropy(
-            x.view(), label.view(),
-            {.label_smoothing = 0.1, .reduction = softloss::Reduction::none, .dtype = softloss::dtype_of<T>},
-            &to);
-        all.push_back(hash(loss));
+Case parse(const std::string& name) {
+    std::istringstream words(name);
+    Case c;
+    std::string dtype, shape, word;
+    words >> c.op >> dtype >> shape;
+    c.dtype = dtype_named(dtype);
+    std::istringstream sides(shape);
+    while (std::getline(sides, word, 'x')) c.shape.push_back(std::stoll(word));
+    while (words >> word) {
+        const auto split = word.find('=');
+        c.options[word.substr(0, split)] = split == std::string::npos ? "" : word.substr(split + 1);
     }
-    return all;
+    return c;
 }
 
-std::uint64_t digest() {
-    std::uint64_t h = 14695981039346656037u;
-    for (const auto& part : {hashes<float>(), hashes<double>()}) {
-        for (std::uint64_t x : part) h = (h ^ x) * 1099511628211u;
+/// Lines of the form "name": "hash", in the order of the file.
+std::vector<std::pair<std::string, std::string>> golden_lines() {
+    std::ifstream file(SOFTLOSS_GOLDEN_BITS);
+    std::vector<std::pair<std::string, std::string>> lines;
+    for (std::string line; std::getline(file, line);) {
+        std::istringstream parts(line);
+        std::string skipped, name, hash;
+        std::getline(parts, skipped, '"');
+        std::getline(parts, name, '"');
+        std::getline(parts, skipped, '"');
+        std::getline(parts, hash, '"');
+        if (!hash.empty()) lines.emplace_back(name, hash);
     }
-    return h;
+    return lines;
+}
+
+// ---- arrays -------------------------------------------------------------------------------------------------------
+
+/// Where an array lies: bytes before it, unused elements between its rows, the order of its axes.
+struct Layout {
+    int misaligned = 0, gap = 0;
+    bool reversed = false, first_axis_fastest = false;
+};
+
+std::int64_t volume(const Shape& shape) {
+    std::int64_t size = 1;
+    for (const std::int64_t side : shape) size *= side;
+    return size;
+}
+
+/// Elements of any dtype, read and written as bit patterns in C order, wherever they lie.
+struct Array {
+    DType dtype;
+    Shape shape, strides;
+    std::vector<unsigned char> memory;
+    std::int64_t start = 0;
+
+    Array(DType dtype_, Shape shape_, const Layout& layout = {})
+        : dtype(dtype_), shape(std::move(shape_)), strides(shape.size()) {
+        std::int64_t bytes = softloss::size_of(dtype);
+        const std::size_t dims = shape.size();
+        for (std::size_t k = 0; k < dims; ++k) {
+            const std::size_t d = layout.first_axis_fastest ? k : dims - 1 - k;
+            strides[d] = bytes;
+            bytes *= shape[d] + (k == 0 ? layout.gap : 0);
+        }
+        start = layout.misaligned;
+        for (std::size_t d = 0; d < dims && layout.reversed; ++d) {
+            start += (shape[d] - 1) * strides[d];
+            strides[d] = -strides[d];
+        }
+        memory.resize(bytes + layout.misaligned + 64);
+    }
+    std::int64_t size() const { return volume(shape); }
+    TensorView view() const { return {memory.data() + start, dtype, shape, strides}; }
+    softloss::MutableTensorView out() { return {memory.data() + start, dtype, shape, strides}; }
+    std::int64_t offset(std::int64_t i) const {
+        std::int64_t at = start;
+        for (std::size_t d = shape.size(); d-- > 0; i /= shape[d]) at += i % shape[d] * strides[d];
+        return at;
+    }
+    std::uint64_t bits(std::int64_t i) const {
+        std::uint64_t b = 0;
+        for (std::int64_t k = softloss::size_of(dtype); k-- > 0;) b = b << 8 | memory[offset(i) + byte(k)];
+        return b;
+    }
+    void set_bits(std::int64_t i, std::uint64_t b) {
+        for (std::int64_t k = 0; k < softloss::size_of(dtype); ++k, b >>= 8)
+            memory[offset(i) + byte(k)] = b & 255;
+    }
+    /// Numbers that a half can hold are converted exactly.
+    void set(std::int64_t i, double value) {
+        const auto single = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+        const std::uint32_t sign = single >> 16 & 0x8000u, magnitude = single & 0x7fffffffu;
+        switch (dtype) {
+            case DType::float16:
+                return set_bits(i, magnitude ? sign | (magnitude - 0x38000000u) >> 13 : sign);
+            case DType::bfloat16: return set_bits(i, single >> 16);
+            case DType::float32: return set_bits(i, single);
+            case DType::float64: return set_bits(i, std::bit_cast<std::uint64_t>(value));
+            default: return set_bits(i, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)));
+        }
+    }
+
+  private:
+    std::int64_t byte(std::int64_t k) const {
+        return std::endian::native == std::endian::little ? k : softloss::size_of(dtype) - 1 - k;
+    }
+};
+
+int bits_of(DType dtype) {
+    return dtype == DType::float16 ? 11 : dtype == DType::bfloat16 ? 8 : dtype == DType::float32 ? 24 : 53;
+}
+
+/// f(u) for numbers u in [0, 1) with the bits of c's dtype.
+template <class F>
+Array filled(const Case& c, DType dtype, const Shape& shape, std::uint64_t seed, const Layout& layout, F f) {
+    Array a(dtype, shape, layout);
+    std::uint64_t state = 2 * seed + 1;
+    for (std::int64_t i = 0; i < a.size(); ++i) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        const int bits = bits_of(c.dtype);
+        a.set(i, f(std::ldexp(static_cast<double>(state >> (64 - bits)), -bits)));
+    }
+    return a;
+}
+
+// ---- a case, computed ---------------------------------------------------------------------------------------------
+
+bool takes_classes(const Case& c) {
+    return c.is("cross_entropy") || c.is("nll_loss") || c.is("categorical");
+}
+
+/// What the options name; absent ones are null.
+struct Operands {
+    Array x, target, where, weight, sample_weight, pos_weight, b;
+    TensorView views[5];
+
+    static double same(double u) { return u; }
+    Operands(const Case& c, const Layout& layout)
+        : x(filled(c, c.dtype, c.shape, 1, layout,
+                   [&c](double u) {
+                       if (c.is("categorical") || (c.is("binary") && !c.is("binary_cross_entropy_with")) ||
+                           c.is("softmax_backward"))
+                           return u;
+                       if (c.is("nll_loss")) return -16 * u;
+                       return (2 * u - 1) * c.number("scale", 16) + c.number("offset", 0);
+                   })),
+          target(targets(c, layout)),
+          where(optional(c, "where", DType::boolean, c.shape, 3, layout, [](double u) { return u < 0.5; })),
+          weight(optional(c, "weight", c.dtype, takes_classes(c) ? Shape{classes(c)} : c.shape, 4, {}, same)),
+          sample_weight(optional(c, "sample_weight", c.dtype, rows(c), 5, {}, same)),
+          pos_weight(optional(c, "pos_weight", c.dtype, c.shape, 6, {}, same)),
+          b(optional(c, "b", c.dtype, c.shape, 7, layout, same)),
+          views{where.view(), weight.view(), sample_weight.view(), pos_weight.view(), b.view()} {}
+
+    template <class F>
+    static Array optional(const Case& c, const char* option, DType dtype, const Shape& shape,
+                          std::uint64_t seed, const Layout& layout, F f) {
+        return c.has(option) ? filled(c, dtype, shape, seed, layout, f) : Array(dtype, {});
+    }
+    const TensorView* given(const Case& c, const char* option, int view) const {
+        return c.has(option) ? &views[view] : nullptr;
+    }
+    static std::size_t axis(const Case& c) { return c.axis() < 0 ? c.shape.size() - 1 : c.axis(); }
+    static std::int64_t classes(const Case& c) { return c.shape[axis(c)]; }
+    static Shape rows(const Case& c) {
+        Shape rest = c.shape;
+        rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(axis(c)));
+        return rest;
+    }
+    static Array targets(const Case& c, const Layout& layout) {
+        if (!takes_classes(c) || c.has("soft")) {
+            const bool gradient = c.op.ends_with("_backward");
+            return filled(c, c.dtype, c.shape, 2, layout, [=](double u) { return gradient ? 8 * u - 4 : u; });
+        }
+        Array labels(DType::int64, rows(c));
+        for (std::int64_t i = 0; i < labels.size(); ++i)
+            labels.set(i, static_cast<double>(i * 7 % classes(c)));
+        return labels;
+    }
+};
+
+/// A loss: `call(losses or null)` returns the reduced one.
+template <class Call>
+std::vector<Array> loss_arrays(const Case& c, const Shape& shape, softloss::Reduction reduction, Call call) {
+    const DType dtype = c.dtype == DType::float64 ? DType::float64 : DType::float32;
+    Array losses(dtype, reduction == softloss::Reduction::none ? shape : Shape{});
+    const auto to = losses.out();
+    const double reduced = call(reduction == softloss::Reduction::none ? &to : nullptr);
+    if (reduction != softloss::Reduction::none) losses.set(0, reduced);
+    return {losses};
+}
+
+std::vector<Array> result(const Case& c, const Operands& in, const Layout& layout) {
+    const TensorView x = in.x.view(), target = in.target.view();
+    const std::string how = c.has("reduction") ? c.options.at("reduction") : "none";
+    const auto reduction = how == "mean"  ? softloss::Reduction::mean
+                           : how == "sum" ? softloss::Reduction::sum
+                                          : softloss::Reduction::none;
+    const DType compute = c.dtype == DType::float64 ? DType::float64 : DType::float32;
+    const softloss::TransformOptions transform{
+        .axis = c.axis(), .where = in.given(c, "where", 0), .temperature = c.number("temperature", 1)};
+    Array y(c.dtype, c.op == "logsumexp" ? Operands::rows(c) : c.shape,
+            c.op == "logsumexp" ? Layout{} : layout);
+    if (c.op == "softmax") softloss::softmax(x, y.out(), transform);
+    else if (c.op == "log_softmax") softloss::log_softmax(x, y.out(), transform);
+    else if (c.op == "sigmoid") softloss::sigmoid(x, y.out());
+    else if (c.op == "log_sigmoid") softloss::log_sigmoid(x, y.out());
+    else if (c.op == "logsumexp")
+        softloss::logsumexp(x, y.out(), {.axis = c.axis(), .b = in.given(c, "b", 4)});
+    else if (takes_classes(c)) {
+        const softloss::ClassLossOptions options{.axis = c.axis(),
+                                                 .weight = in.given(c, "weight", 1),
+                                                 .sample_weight = in.given(c, "sample_weight", 2),
+                                                 .label_smoothing = c.number("label_smoothing", 0),
+                                                 .temperature = c.number("temperature", 1),
+                                                 .reduction = reduction,
+                                                 .dtype = compute};
+        const auto loss = c.op == "cross_entropy" ? softloss::cross_entropy
+                          : c.op == "nll_loss"    ? softloss::nll_loss
+                                                  : softloss::categorical_cross_entropy;
+        return loss_arrays(c, Operands::rows(c), reduction,
+                           [&](const auto* to) { return loss(x, target, options, to); });
+    } else if (c.is("binary")) {
+        const softloss::BinaryLossOptions options{.weight = in.given(c, "weight", 1),
+                                                  .pos_weight = in.given(c, "pos_weight", 3),
+                                                  .reduction = reduction,
+                                                  .dtype = compute};
+        const auto loss = c.op == "binary_cross_entropy" ? softloss::binary_cross_entropy
+                                                         : softloss::binary_cross_entropy_with_logits;
+        return loss_arrays(c, c.shape, reduction,
+                           [&](const auto* to) { return loss(x, target, options, to); });
+    } else {
+        FAIL("no operation " << c.op);
+    }
+    return {y};
+}
+
+/// golden_bits.py's digest.
+std::string digest(const std::vector<Array>& arrays) {
+    std::uint64_t sum = 0, place = 0;
+    for (const Array& a : arrays) {
+        for (std::int64_t i = 0; i < a.size(); ++i) {
+            std::uint64_t z = a.bits(i) ^ ++place * 0x9e3779b97f4a7c15u;
+            z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+            z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+            sum += z ^ z >> 31;
+        }
+    }
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum));
+    return text;
+}
+
+/// Calls check(case, hash) for the cases of the active instruction set.
+template <class Check>
+void for_each_case(Check check) {
+    const auto lines = golden_lines();
+    REQUIRE(lines.size() > 100);
+    const std::map<std::string, std::string> all(lines.begin(), lines.end());
+    for (const auto& [name, hash] : lines) {
+        if (name.starts_with("baseline ")) continue;
+        CAPTURE(name);
+        const auto own = all.find("baseline " + name);
+        check(parse(name), softloss::isa() == "baseline" && own != all.end() ? own->second : hash);
+    }
 }
 
 }  // namespace
 
-TEST_CASE("every instruction set and thread count gives the bits written down here") {
-    // To renew after a deliberate change (say so in CHANGELOG.md): copy the number that the failure prints.
-    static constexpr std::uint64_t kGolden = 9515599018876509424u;
+TEST_CASE("the bits are those written down, on every instruction set and number of threads") {
     const int before = softloss::get_num_threads();
     on_each_isa([] {
-        for (const int threads : {1, 2, 3, 7}) {
-            CAPTURE(threads);
-            softloss::set_num_threads(threads);
-            CHECK(digest() == kGolden);
-        }
+        for_each_case([](const Case& c, const std::string& hash) {
+            const Operands in(c, {});
+            for (int threads = 1; threads <= (volume(c.shape) < 1000 ? 2 : 7); ++threads) {
+                CAPTURE(threads);
+                softloss::set_num_threads(threads);
+                CHECK(digest(result(c, in, {})) == hash);
+            }
+        });
     });
     softloss::set_num_threads(before);
 }
 
-TEST_CASE("a row has the same bits wherever it lies and however it is strided") {
-    on_each_isa([] {
-        for (const std::int64_t n : {5, 70, 3000}) {
-            const Tensor<float> x = numbers<float>({37, n}, 5, 20);
-            Tensor<float> y(x.shape), alone({1, n}), column({n, 37}), column_y({n, 37});
-            softloss::softmax(x.view(), y.out());
-            for (std::int64_t r = 0; r < 37; ++r) {
-                for (std::int64_t i = 0; i < n; ++i) column.data[i * 37 + r] = x.data[r * n + i];
-                Tensor<float> row({1, n});
-                std::copy_n(x.data.begin() + r * n, n, row.data.begin());
-                softloss::softmax(row.view(), alone.out());
-                CHECK(std::equal(alone.data.begin(), alone.data.end(), y.data.begin() + r * n));
+TEST_CASE("the bits do not depend on where the arrays lie") {
+    const Layout layouts[] = {{.misaligned = 1},
+                              {.misaligned = 4},
+                              {.misaligned = 24},
+                              {.misaligned = 63},
+                              {.gap = 3},
+                              {.misaligned = 8, .gap = 1},
+                              {.first_axis_fastest = true},
+                              {.gap = 5, .first_axis_fastest = true},
+                              {.reversed = true},
+                              {.misaligned = 2, .gap = 2, .reversed = true}};
+    on_each_isa([&] {
+        for_each_case([&](const Case& c, const std::string& hash) {
+            if (volume(c.shape) > 20000) return;
+            for (const Layout& layout : layouts) {
+                CAPTURE(&layout - layouts);
+                CHECK(digest(result(c, Operands(c, layout), layout)) == hash);
             }
-            softloss::softmax(column.view(), column_y.out(), {.axis = 0});
-            bool same = true;
-            for (std::int64_t r = 0; r < 37; ++r) {
-                for (std::int64_t i = 0; i < n; ++i)
-                    same = same && column_y.data[i * 37 + r] == y.data[r * n + i];
+        });
+    });
+}
+
+TEST_CASE("a row has the same bits wherever it lies in a batch") {
+    const auto check = [](DType dtype, std::int64_t n) {
+        const Case c{"softmax", dtype, {37, n}, {}};
+        const Operands in(c, {});
+        Array y(dtype, c.shape), z(dtype, c.shape), loss(dtype, {37}), lse(dtype, {37});
+        softloss::softmax(in.x.view(), y.out());
+        softloss::log_softmax(in.x.view(), z.out());
+        softloss::logsumexp(in.x.view(), lse.out());
+        const softloss::ClassLossOptions options{.reduction = softloss::Reduction::none, .dtype = dtype};
+        Array label(DType::int64, {37});
+        const auto losses = loss.out();
+        softloss::cross_entropy(in.x.view(), label.view(), options, &losses);
+        for (std::int64_t r = 0; r < 37; ++r) {
+            for (std::int64_t count : {1, 2, 5}) {
+                if (r + count > 37) continue;
+                Array x(dtype, {count, n}), y1(dtype, x.shape), z1(dtype, x.shape), loss1(dtype, {count}),
+                    lse1(dtype, {count}), label1(DType::int64, {count});
+                for (std::int64_t i = 0; i < count * n; ++i) x.set_bits(i, in.x.bits(r * n + i));
+                softloss::softmax(x.view(), y1.out());
+                softloss::log_softmax(x.view(), z1.out());
+                softloss::logsumexp(x.view(), lse1.out());
+                const auto losses1 = loss1.out();
+                softloss::cross_entropy(x.view(), label1.view(), options, &losses1);
+                const auto same = [&](const Array& part, const Array& all, std::int64_t per_row) {
+                    for (std::int64_t i = 0; i < part.size(); ++i) {
+                        if (part.bits(i) != all.bits(r * per_row + i)) return false;
+                    }
+                    return true;
+                };
+                CAPTURE(n);
+                CAPTURE(r);
+                CHECK(same(y1, y, n));
+                CHECK(same(z1, z, n));
+                CHECK(same(lse1, lse, 1));
+                CHECK(same(loss1, loss, 1));
             }
-            CHECK(same);
+        }
+    };
+    on_each_isa([&] {
+        for (const std::int64_t n : {5, 10, 70, 1000}) {
+            check(DType::float32, n);
+            check(DType::float64, n);
         }
     });
 }
