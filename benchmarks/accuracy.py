@@ -1,0 +1,278 @@
+"""Measure the errors of softloss and of every installed peer against exact arithmetic: python benchmarks/accuracy.py
+
+Prints a table of the largest and the mean error in ULP (units in the last place of the exact result), and writes
+benchmarks/results/<cpu>-<date>-accuracy.json and a picture beside it.
+
+Lives here: the inputs, the errors, the table and the picture. Must not: how a peer computes (peers.py), the exact
+results (tests/python/exact.py), promises (the tests check them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+from cases import Case, np_dtype
+from rich.progress import track
+from rich.table import Table
+from run import BLUE, GREEN, GREY, RED, RESULTS, bind, console, cpu_name, versions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "python"))
+import exact
+import reference
+
+LONG_ROW = 1_000_000
+NAMES = {
+    "softloss": "softloss",
+    "numpy": "NumPy",
+    "scipy": "SciPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "onnxruntime": "ONNX Runtime",
+    "numba": "numba",
+}
+
+
+class Inputs:
+    """Inputs of one call, in the form that peers.py takes."""
+
+    def __init__(self, case: Case, x: np.ndarray[Any, Any], target: np.ndarray[Any, Any] | None = None) -> None:
+        self.case = case
+        self.x = x
+        self.target = np.zeros(1, np.int64) if target is None else target
+        self.out = np.zeros_like(x)
+
+
+@dataclass
+class Measurement:
+    """Calls of one operation, and the exact results of all of them in a row, as pairs of float64."""
+
+    name: str
+    calls: list[Inputs]
+    true: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+    dtype: str
+
+    def errors(self, library: str) -> np.ndarray[Any, Any] | None:
+        """ULP of each element that is a normal number, or None where the library lacks the operation."""
+        results = [_result(library, call) for call in self.calls]
+        if any(result is None for result in results):
+            return None
+        dtype = np_dtype(self.dtype)
+        errors = [reference.ulp_error(r, true, dtype) for r, true in zip(results, self.true, strict=True)]
+        normal = [abs(hi) >= np.finfo(dtype).smallest_normal for hi, _ in self.true]
+        return np.concatenate([np.ravel(e[n]) for e, n in zip(errors, normal, strict=True)])
+
+
+def _result(library: str, call: Inputs) -> Any:
+    """What the library's statement gives: of a loss with its gradient, the gradient."""
+    compute = peers.softloss if library == "softloss" else peers.PEERS[library]
+    try:
+        statement = compute(call.case, call, 1).get("fresh")
+    except NotImplementedError:
+        return None
+    if statement is None:
+        return None
+    value = eval(statement.code, dict(statement.names))
+    if isinstance(value, tuple) and statement.to_numpy is np.asarray:
+        return np.asarray(value[1])
+    value = statement.to_numpy(value)
+    return value[1] if isinstance(value, tuple) else value
+
+
+# ---- what is measured ---------------------------------------------------------------------------------------------
+
+
+def _transform(op: str, x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    x = x.astype(dtype)
+    rows = exact.Rows(x, long=x.size >= LONG_ROW)
+    return [Inputs(Case(op, x.shape, dtype=dtype), x)], [getattr(rows, op)()]
+
+
+def _each_row(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    """The loss of each row by itself: a mean over one row."""
+    calls, true = [], []
+    for row, at in zip(x.astype(dtype), label, strict=True):
+        one, only = row[None, :], np.array([at])
+        calls.append(Inputs(Case("cross_entropy", one.shape, dtype=dtype), one, only))
+        true.append(exact.Rows(one).cross_entropy(only))
+    return calls, true
+
+
+def _gradient(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    """Of the mean loss, over a power of two of rows: the division is exact."""
+    x = x.astype(dtype)
+    hi, lo = exact.Rows(x).cross_entropy_grad(label)
+    call = Inputs(Case("cross_entropy_and_grad", x.shape, dtype=dtype), x, label)
+    return [call], [(hi / len(x), lo / len(x))]
+
+
+def _mean(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    x = x.astype(dtype)
+    hi, lo = exact.Rows(x, long=True).cross_entropy(label)
+    mean = (math.fsum(hi) + math.fsum(lo)) / len(x)
+    return [Inputs(Case("cross_entropy", x.shape, dtype=dtype), x, label)], [(np.array(mean), np.zeros(()))]
+
+
+def _sigmoid(x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    x = x.astype(dtype)
+    return [Inputs(Case("sigmoid", x.shape, dtype=dtype), x)], [exact.sigmoid(x)]
+
+
+def _each_binary(x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
+    """Logits against the target 0, each by itself."""
+    op = "binary_cross_entropy_with_logits"
+    calls = [Inputs(Case(op, (1,), dtype=dtype), x[i : i + 1].astype(dtype), np.zeros(1, dtype)) for i in range(x.size)]
+    return calls, [exact.binary_cross_entropy_with_logits(call.x, call.target) for call in calls]
+
+
+def _dominant(n: int, top: float) -> np.ndarray[Any, Any]:
+    return np.concatenate([[top], np.zeros(n - 1)])[None, :]
+
+
+def _measurements() -> dict[str, Callable[[str], tuple[list[Inputs], list[Any]]]]:
+    rng = np.random.default_rng(0)
+    normal = 3 * rng.standard_normal((64, 1000))
+    narrow = 3 * rng.standard_normal((1024, 10))
+    many = 3 * rng.standard_normal((LONG_ROW, 10))
+    some_label, any_label = rng.integers(0, 1000, 64), rng.integers(0, 10, LONG_ROW)
+    easy = np.clip(many + 15 * (np.arange(10) == any_label[:, None]), -10, 20)
+    few = normal[:12]
+    return {
+        "softmax, 1000 wide, normal x 3": lambda t: _transform("softmax", normal, t),
+        "softmax, 1000 wide, spread 20": lambda t: _transform("softmax", 20 / 3 * normal[:16], t),
+        "softmax, 1000 wide, normal x 3 + 1e4": lambda t: _transform("softmax", normal[:16] + 1e4, t),
+        "softmax, one row of 1e6": lambda t: _transform("softmax", many.reshape(1, -1)[:, :LONG_ROW], t),
+        "log_softmax, 10 wide, normal x 3": lambda t: _transform("log_softmax", narrow, t),
+        "log_softmax [20, 0 x 9]": lambda t: _transform("log_softmax", _dominant(10, 20), t),
+        "log_softmax [16, 0 x 1e6]": lambda t: _transform("log_softmax", _dominant(LONG_ROW + 1, 16), t),
+        "logsumexp, 1000 wide, normal x 3": lambda t: _transform("logsumexp", normal, t),
+        "cross-entropy of the largest logit": lambda t: _each_row(few, few.argmax(-1), t),
+        "cross-entropy of the largest logit, + 1e4": lambda t: _each_row(few + 1e4, few.argmax(-1), t),
+        "cross-entropy of label 0, [20, 0 x 9]": lambda t: _each_row(_dominant(10, 20), np.array([0]), t),
+        "gradient of cross-entropy, normal x 3": lambda t: _gradient(normal, some_label, t),
+        "gradient, label the largest, + 10": lambda t: _gradient(
+            normal + 10 * (np.arange(1000) == normal.argmax(-1)[:, None]), normal.argmax(-1), t
+        ),
+        "mean cross-entropy, 1e6 rows, normal x 3": lambda t: _mean(np.clip(many, -15, 15), any_label, t),
+        "mean cross-entropy, 1e6 rows, easy": lambda t: _mean(easy, any_label, t),
+        "sigmoid, normal x 3": lambda t: _sigmoid(normal.ravel()[:20000], t),
+        "sigmoid, -80 to 80": lambda t: _sigmoid(np.linspace(-80, 80, 20001), t),
+        "BCE with logits, target 0, -20 to 3": lambda t: _each_binary(np.linspace(-20, 3, 24), t),
+    }
+
+
+# ---- report -------------------------------------------------------------------------------------------------------
+
+
+def measure(name: str, dtype: str, libraries: list[str]) -> dict[str, Any]:
+    measurement = Measurement(name, *_measurements()[name](dtype), dtype)
+    row: dict[str, Any] = {"name": name, "dtype": dtype, "max": {}, "mean": {}}
+    for library in libraries:
+        errors = measurement.errors(library)
+        if errors is not None:
+            row["max"][library] = float(errors.max())
+            row["mean"][library] = float(errors.mean())
+    return row
+
+
+def _ulp(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}" if value < 10000 else f"{value:.0e}".replace("e+0", "e")
+
+
+def print_table(rows: list[dict[str, Any]], libraries: list[str]) -> None:
+    table = Table(title="largest (mean) error in ULP against exact arithmetic", title_justify="left")
+    table.add_column("dtype")
+    table.add_column("case", no_wrap=True)
+    for library in libraries:
+        table.add_column(NAMES[library], justify="right", no_wrap=True)
+    for row in rows:
+        cells = [
+            f"{_ulp(row['max'][library])} ({_ulp(row['mean'][library])})" if library in row["max"] else "-"
+            for library in libraries
+        ]
+        table.add_row(row["dtype"], row["name"], *cells)
+    console.print(table)
+
+
+MARKS = {
+    "softloss": ("o", GREEN),
+    "numpy": ("|", GREY),
+    "scipy": ("x", BLUE),
+    "torch": ("^", RED),
+    "jax": ("s", "#b083f0"),
+    "onnxruntime": ("D", "#d4a72c"),
+    "numba": ("+", GREY),
+}
+
+
+def draw(path: Path, rows: list[dict[str, Any]], libraries: list[str], dtype: str) -> None:
+    """The largest errors of one dtype; on a transparent ground, in colours that show on light and on dark."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in rows if row["dtype"] == dtype]
+    with pyplot.rc_context({"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 9}):
+        figure, axes = pyplot.subplots(figsize=(8, 1.4 + 0.24 * len(rows)), layout="constrained")
+        for library in reversed(libraries):
+            found = [(row["max"][library], i) for i, row in enumerate(rows) if library in row["max"]]
+            marker, colour = MARKS[library]
+            values, places = [max(value, 0.1) for value, _ in found], [place for _, place in found]
+            axes.scatter(values, places, s=36, marker=marker, color=colour, label=NAMES[library])
+        axes.axvline(2, color=GREEN, linewidth=1)
+        axes.set(xscale="log", ylim=(len(rows) - 0.5, -0.5))
+        figure.suptitle(f"largest error in ULP, {dtype} (the line: 2 ULP; what is below 0.1 is drawn there)")
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.tick_params(colors=GREY, which="both")
+        axes.grid(color=GREY, alpha=0.25)
+        figure.legend(loc="outside lower center", ncols=len(libraries), framealpha=0, labelcolor=GREY, handletextpad=0)
+        figure.savefig(path, transparent=True)
+        pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = peers.installed()
+    parser.add_argument("--cases", default="", metavar="REGEX", help="only the cases whose name matches")
+    parser.add_argument("--peers", default=",".join(here), metavar="A,B", help="default: those installed")
+    parser.add_argument("--dtypes", default="float32,float64", metavar="A,B")
+    parser.add_argument("--json", type=Path, default=None, help="where to write; default: benchmarks/results/")
+    options = parser.parse_args()
+    bind(1)
+    libraries = ["softloss", *(name for name in options.peers.split(",") if name)]
+    names = [name for name in _measurements() if re.search(options.cases, name)]
+    work = [(name, dtype) for dtype in options.dtypes.split(",") for name in names]
+    rows = [measure(*item, libraries) for item in track(work, "measuring", console=console, transient=True)]
+    rows = [row for row in rows if "softloss" in row["max"]]
+    print_table(rows, libraries)
+    import softloss
+
+    date = time.strftime("%Y-%m-%d")
+    stem = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+    path = options.json or RESULTS / f"{stem}-{date}-accuracy.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "cpu": cpu_name(),
+        "date": date,
+        "versions": versions(libraries[1:]),
+        "softloss": softloss.show_config("dicts"),
+        "rows": rows,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    draw(path.with_suffix(".svg"), rows, libraries, options.dtypes.split(",")[0])
+    console.print(f"written: {path} and a picture beside it")
+
+
+if __name__ == "__main__":
+    main()
