@@ -163,10 +163,10 @@ Array filled(const Case& c, DType dtype, const Shape& shape, std::uint64_t seed,
 // ---- a case, computed ---------------------------------------------------------------------------------------------
 
 bool takes_classes(const Case& c) {
-    return c.is("cross_entropy") || c.is("nll_loss") || c.is("categorical");
+    return c.is("cross_entropy") || c.is("nll_loss") || c.is("categorical") || c.is("token_logprobs");
 }
 
-/// What the options name; absent ones are null.
+/// The arguments of a case; what no option names stays empty.
 struct Operands {
     Array x, target, where, weight, sample_weight, pos_weight, b;
     TensorView views[5];
@@ -216,20 +216,46 @@ struct Operands {
     }
 };
 
-/// A loss: `call(losses or null)` returns the reduced one.
-template <class Call>
-std::vector<Array> loss_arrays(const Case& c, const Shape& shape, softloss::Reduction reduction, Call call) {
-    const DType dtype = c.dtype == DType::float64 ? DType::float64 : DType::float32;
-    Array losses(dtype, reduction == softloss::Reduction::none ? shape : Shape{});
-    const auto to = losses.out();
-    const double reduced = call(reduction == softloss::Reduction::none ? &to : nullptr);
-    if (reduction != softloss::Reduction::none) losses.set(0, reduced);
-    return {losses};
+/// A loss, reduced or not, and with `grad` its gradient: plain and with_grad are its two functions.
+template <class Options, class Loss, class LossAndGrad>
+std::vector<Array> loss_arrays(const Case& c, const Operands& in, const Layout& layout, const Shape& shape,
+                               const Options& options, Loss loss, LossAndGrad loss_and_grad) {
+    const bool unreduced = options.reduction == softloss::Reduction::none;
+    Array losses(options.dtype, unreduced ? shape : Shape{}), grad(c.dtype, c.shape, layout);
+    const auto to = losses.out(), to_grad = grad.out();
+    const auto* const written = unreduced ? &to : nullptr;
+    const bool has_grad = c.op.ends_with("_and_grad");
+    const double reduced = has_grad ? loss_and_grad(in.x.view(), in.target.view(), to_grad, options, written)
+                                    : loss(in.x.view(), in.target.view(), options, written);
+    if (!unreduced) losses.set(0, reduced);
+    return has_grad ? std::vector{losses, grad} : std::vector{losses};
+}
+
+/// softmax_topk or token_logprobs, with the k largest.
+std::vector<Array> score_arrays(const Case& c, const Operands& in) {
+    const softloss::ScoreOptions options{.axis = c.axis(), .k = static_cast<std::int64_t>(c.number("k", 0))};
+    const Shape rows = Operands::rows(c);
+    Shape lists = rows;
+    lists.push_back(std::min(options.k, Operands::classes(c)));
+    if (c.op == "softmax_topk") {
+        Array prob(c.dtype, lists), index(DType::int64, lists);
+        softloss::softmax_topk(in.x.view(), prob.out(), index.out(), options);
+        return {prob, index};
+    }
+    std::vector<Array> all{{c.dtype, rows}, {DType::int64, rows}, {DType::int64, rows},
+                           {c.dtype, rows}, {c.dtype, lists},     {DType::int64, lists}};
+    std::vector<softloss::MutableTensorView> to;
+    for (Array& a : all) to.push_back(a.out());
+    softloss::token_logprobs(in.x.view(), in.target.view(), {&to[0], &to[1], &to[2], &to[3], &to[4], &to[5]},
+                             options);
+    return all;
 }
 
 std::vector<Array> result(const Case& c, const Operands& in, const Layout& layout) {
     const TensorView x = in.x.view(), target = in.target.view();
-    const std::string how = c.has("reduction") ? c.options.at("reduction") : "none";
+    const std::string how = c.has("reduction")            ? c.options.at("reduction")
+                            : c.op.ends_with("_and_grad") ? "sum"
+                                                          : "none";
     const auto reduction = how == "mean"  ? softloss::Reduction::mean
                            : how == "sum" ? softloss::Reduction::sum
                                           : softloss::Reduction::none;
@@ -244,6 +270,9 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
     else if (c.op == "log_sigmoid") softloss::log_sigmoid(x, y.out());
     else if (c.op == "logsumexp")
         softloss::logsumexp(x, y.out(), {.axis = c.axis(), .b = in.given(c, "b", 4)});
+    else if (c.op == "softmax_backward") softloss::softmax_backward(x, target, y.out(), c.axis());
+    else if (c.op == "log_softmax_backward") softloss::log_softmax_backward(x, target, y.out(), c.axis());
+    else if (c.has("k")) return score_arrays(c, in);
     else if (takes_classes(c)) {
         const softloss::ClassLossOptions options{.axis = c.axis(),
                                                  .weight = in.given(c, "weight", 1),
@@ -252,20 +281,35 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
                                                  .temperature = c.number("temperature", 1),
                                                  .reduction = reduction,
                                                  .dtype = compute};
-        const auto loss = c.op == "cross_entropy" ? softloss::cross_entropy
-                          : c.op == "nll_loss"    ? softloss::nll_loss
-                                                  : softloss::categorical_cross_entropy;
-        return loss_arrays(c, Operands::rows(c), reduction,
-                           [&](const auto* to) { return loss(x, target, options, to); });
+        const Shape rows = Operands::rows(c);
+        if (c.op.ends_with("_grad_hess")) {
+            Array hess(c.dtype, c.shape, layout);
+            softloss::cross_entropy_grad_hess(x, target, y.out(), hess.out(), options);
+            return {y, hess};
+        }
+        if (c.is("cross_entropy"))
+            return loss_arrays(c, in, layout, rows, options, softloss::cross_entropy,
+                               softloss::cross_entropy_and_grad);
+        if (c.is("nll_loss"))
+            return loss_arrays(c, in, layout, rows, options, softloss::nll_loss, softloss::nll_loss_and_grad);
+        return loss_arrays(c, in, layout, rows, options, softloss::categorical_cross_entropy,
+                           softloss::categorical_cross_entropy_and_grad);
     } else if (c.is("binary")) {
         const softloss::BinaryLossOptions options{.weight = in.given(c, "weight", 1),
                                                   .pos_weight = in.given(c, "pos_weight", 3),
                                                   .reduction = reduction,
                                                   .dtype = compute};
-        const auto loss = c.op == "binary_cross_entropy" ? softloss::binary_cross_entropy
-                                                         : softloss::binary_cross_entropy_with_logits;
-        return loss_arrays(c, c.shape, reduction,
-                           [&](const auto* to) { return loss(x, target, options, to); });
+        if (c.op.ends_with("_grad_hess")) {
+            Array hess(c.dtype, c.shape, layout);
+            softloss::binary_cross_entropy_with_logits_grad_hess(x, target, y.out(), hess.out(), options);
+            return {y, hess};
+        }
+        if (c.is("binary_cross_entropy_with_logits")) {
+            return loss_arrays(c, in, layout, c.shape, options, softloss::binary_cross_entropy_with_logits,
+                               softloss::binary_cross_entropy_with_logits_and_grad);
+        }
+        return loss_arrays(c, in, layout, c.shape, options, softloss::binary_cross_entropy,
+                           softloss::binary_cross_entropy_and_grad);
     } else {
         FAIL("no operation " << c.op);
     }

@@ -41,6 +41,8 @@ def _names():
                 for options in ("temperature=0.7", "label_smoothing=0.125", "label_smoothing=0.125 weight", "scale=64"):
                     yield f"cross_entropy{kind} {dtype} {shape} {options}"
             yield f"cross_entropy_grad_hess {dtype} {shape}"
+            yield f"softmax_topk {dtype} {shape} k=5"
+            yield f"token_logprobs {dtype} {shape} k=5"
         for options in ("", " scale=128", " scale=1024"):
             yield f"sigmoid {dtype} 5003{options}"
             yield f"log_sigmoid {dtype} 5003{options}"
@@ -62,8 +64,8 @@ def _names():
 
 
 def names():
-    """All cases, once each; gradients are taken of unreduced losses only through reduction=sum."""
-    return list(dict.fromkeys(name for name in _names() if hasattr(softloss, name.split()[0])))
+    """All cases, once each."""
+    return list(dict.fromkeys(_names()))
 
 
 # ---- inputs ---------------------------------------------
@@ -105,15 +107,15 @@ def result(name):
         x = array(unit)
     if base == "nll_loss":
         x = array(-16 * unit)
-    rowwise = base in CLASS_LOSSES
+    rowwise = base in (*CLASS_LOSSES, "token_logprobs")
     keywords = {}
-    if op != base or base in CLASS_LOSSES or base.startswith("binary"):
+    if rowwise or base.startswith("binary"):
         if rowwise and "soft" not in options:
             target = (np.arange(np.prod(row_shape, dtype=int)) * 7 % classes).reshape(row_shape)
         else:
             target = array(uniform(shape, 2))
         arguments = [x, target]
-        if not op.endswith("_grad_hess"):
+        if not op.endswith("_grad_hess") and base != "token_logprobs":
             keywords["reduction"] = options.get("reduction", "sum" if op.endswith("_and_grad") else "none")
     elif base.endswith("_backward"):
         arguments = [x if base == "log_softmax_backward" else array(unit), array(8 * uniform(shape, 2) - 4)]
@@ -124,6 +126,8 @@ def result(name):
     for number in ("temperature", "label_smoothing"):
         if number in options:
             keywords[number] = float(options[number])
+    if "k" in options:
+        keywords["top_k" if base == "token_logprobs" else "k"] = int(options["k"])
     if "where" in options:
         keywords["where"] = uniform(shape, 3) < 0.5
     if "weight" in options:
