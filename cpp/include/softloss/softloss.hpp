@@ -13,13 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "softloss/export.h"
 #include "softloss/types.hpp"
-
-#if defined(_WIN32)
-#define SOFTLOSS_API
-#else
-#define SOFTLOSS_API __attribute__((visibility("default")))
-#endif
 
 namespace softloss {
 
