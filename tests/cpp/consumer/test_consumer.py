@@ -1,0 +1,155 @@
+"""Programs in C++ and C that use softloss in every way there is, and get the bits that Python gets.
+
+Needs CMake, pkg-config and compilers: `pytest tests/cpp/consumer`. Lives here: the ways, the same cases as in bits.cpp
+and bits.c. Must not: checks of values, which are those of tests/python.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import softloss
+
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[2]
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """Run a command and return what it prints; its complaints are the failure."""
+    done = subprocess.run(command, env=os.environ | environment, text=True, capture_output=True)
+    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def numbers(shape: tuple[int, ...], seed: int, low: int, high: int, dtype: str) -> np.ndarray:
+    """Numbers in [low, high) of a linear congruential generator."""
+    unit = []
+    for _ in range(int(np.prod(shape))):
+        seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**64
+        unit.append((seed >> 44) / 2**20)
+    t = np.dtype(dtype).type
+    return (t(low) + t(high - low) * np.array(unit, dtype)).reshape(shape)
+
+
+def expected() -> list[str]:
+    """Lines that the programs must print."""
+    lines = []
+    for dtype in ("float32", "float64"):
+        x, probs = numbers((3, 37), 1, -20, 20, dtype), numbers((3, 37), 2, 0, 1, dtype)
+        weight, labels = numbers((37,), 3, 0, 2, dtype), np.array([5, -100, 36])
+        results = {
+            "softmax": softloss.softmax(x),
+            "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
+            "log_softmax": softloss.log_softmax(x),
+            "logsumexp": softloss.logsumexp(x),
+            "logsumexp_axis_b": softloss.logsumexp(x, 0, b=probs),
+            "sigmoid": softloss.sigmoid(x),
+            "log_sigmoid": softloss.log_sigmoid(x),
+            "cross_entropy": softloss.cross_entropy(x, labels),
+            "cross_entropy_options": softloss.cross_entropy(
+                x, labels, weight=weight, label_smoothing=0.1, temperature=2, reduction="sum"
+            ),
+            "cross_entropy_rows": softloss.cross_entropy(x, probs, reduction="none"),
+            "nll_loss": softloss.nll_loss(x, labels),
+            "categorical_cross_entropy": softloss.categorical_cross_entropy(probs, labels),
+            "binary_cross_entropy": softloss.binary_cross_entropy(probs, probs),
+            "binary_cross_entropy_with_logits": softloss.binary_cross_entropy_with_logits(
+                x, probs, weight=weight, pos_weight=weight
+            ),
+        }
+        lines += [f"{name}.{dtype} {result.tobytes().hex()}" for name, result in results.items()]
+        labels[1] = 37
+        with pytest.raises(IndexError) as error:
+            softloss.cross_entropy(x, labels)
+        lines.append(f"error.{dtype} {error.value}")
+    return lines
+
+
+def check(build: Path, **environment: str) -> None:
+    """Both programs under `build` print what Python computes."""
+    for program in ("bits_cpp", "bits_c"):
+        assert run(build / program, **environment).splitlines() == expected(), program
+
+
+def cmake(build: Path, *options: str, source: Path = HERE) -> None:
+    run("cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *options)
+    run("cmake", "--build", build, "--parallel")
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix that holds the static and the shared library, moved to another place after the installation."""
+    root = tmp_path_factory.mktemp("install")
+    for shared in ("OFF", "ON"):
+        cmake(root / shared, f"-DBUILD_SHARED_LIBS={shared}", source=SOURCE)
+        run("cmake", "--install", root / shared, "--prefix", root / "before")
+    return (root / "before").rename(root / "after")
+
+
+@pytest.mark.parametrize("component", ["static", "shared"])
+def test_find_package(prefix: Path, tmp_path: Path, component: str) -> None:
+    cmake(tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DSOFTLOSS_COMPONENTS={component}")
+    check(tmp_path)
+    linked = "libsoftloss" in run("ldd", tmp_path / "bits_cpp")
+    assert linked == (component == "shared")
+
+
+def test_find_package_refuses_what_is_not_there(prefix: Path, tmp_path: Path) -> None:
+    for wrong in ("SOFTLOSS_COMPONENTS=fast", "SOFTLOSS_VERSION=0.2"):
+        with pytest.raises(AssertionError, match=r"component 'fast'|requested\s+version \"0.2\""):
+            cmake(tmp_path / wrong, f"-DCMAKE_PREFIX_PATH={prefix}", f"-D{wrong}")
+
+
+def test_wheel(tmp_path: Path) -> None:
+    cmake(tmp_path, f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}")
+    check(tmp_path)
+
+
+def test_wheel_has_headers() -> None:
+    headers = Path(run(sys.executable, "-m", "softloss", "--includedir").strip())
+    assert {file.name for file in headers.glob("softloss/*.h*")} == {
+        file.name for file in SOURCE.glob("cpp/include/softloss/*.h*")
+    }
+
+
+def test_add_subdirectory(tmp_path: Path) -> None:
+    cmake(tmp_path, f"-DSOFTLOSS_SOURCE={SOURCE}")
+    check(tmp_path)
+    run("cmake", "--install", tmp_path, "--prefix", tmp_path / "prefix")
+    assert not (tmp_path / "prefix").exists(), "a project that embeds softloss must not install it"
+
+
+def test_fetch_content_without_openmp(tmp_path: Path) -> None:
+    cmake(tmp_path, f"-DSOFTLOSS_SOURCE={SOURCE}", "-DSOFTLOSS_FETCH=ON", "-DSOFTLOSS_OPENMP=OFF")
+    check(tmp_path)
+    assert "gomp" not in run("ldd", tmp_path / "bits_cpp")
+
+
+@pytest.mark.parametrize("kind", ["static", "shared"])
+def test_pkg_config(prefix: Path, tmp_path: Path, kind: str) -> None:
+    config = {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
+    flags = run("pkg-config", "--cflags", "--libs", *["--static"] * (kind == "static"), "softloss", **config).split()
+    if kind == "static":
+        flags[flags.index("-lsoftloss")] = "-l:libsoftloss.a"
+    run("c++", "-std=c++20", HERE / "bits.cpp", *flags, "-o", tmp_path / "bits_cpp")
+    run(
+        "cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", HERE / "bits.c", *flags, "-o", tmp_path / "bits_c"
+    )
+    check(tmp_path, LD_LIBRARY_PATH=str(prefix / "lib"))
+
+
+def test_symbols(prefix: Path) -> None:
+    """The shared library exports the API and nothing else, the extension its entry point."""
+    library = run("nm", "-DC", "--defined-only", "--format=posix", prefix / "lib/libsoftloss.so")
+    header = "\n".join(file.read_text() for file in SOURCE.glob("cpp/include/softloss/*.h*"))
+    declared = set(re.findall(r"^SOFTLOSS_API [^(]*?\b(\w+)\(", header, re.MULTILINE))
+    assert {re.sub(r"softloss::|\(.*", "", line).split()[0] for line in library.splitlines()} == declared
+    extension = run("nm", "-D", "--defined-only", "--format=posix", softloss._core.__file__)
+    assert [line.split()[0] for line in extension.splitlines()] == ["PyInit__core"]
