@@ -28,6 +28,7 @@
 namespace softloss {
 namespace {
 
+#if defined(_OPENMP)
 /// Below this many elements per thread, waking a thread costs more than it saves.
 constexpr std::int64_t kWorkPerThread = 32768;
 
@@ -48,6 +49,7 @@ int cpus_of_quota() {
     }
     return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1024.0)) : INT_MAX;
 }
+#endif
 
 int available_cpus() {
     int cpus = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
