@@ -125,55 +125,116 @@ softloss_status map(Map f, const softloss_array* x, const softloss_array* y) {
     return guarded([&] { f(*Needed("x", x).in(), *Needed("y", y).out()); });
 }
 
-/// Hands the loss of f to the caller.
-template <class F>
-void give_loss(double* loss, F f) {
-    const double value = f();
-    if (loss) *loss = value;
+using Backward = void (*)(const TensorView&, const TensorView&, const MutableTensorView&, int);
+softloss_status backward(Backward f, const softloss_array* y, const softloss_array* dy,
+                         const softloss_array* dx, std::int32_t axis) {
+    return guarded([&] { f(*Needed("y", y).in(), *Needed("dy", dy).in(), *Needed("dx", dx).out(), axis); });
 }
 
+std::optional<std::int64_t> ignored(std::int32_t ignore, std::int64_t index) {
+    return ignore ? std::optional(index) : std::nullopt;
+}
+
+/// The C++ options of C's, with the views that they point to.
+struct ClassOptions {
+    softloss_class_loss_options c;
+    Array weight, sample_weight;
+    ClassLossOptions options;
+
+    explicit ClassOptions(const softloss_class_loss_options* given_)
+        : c(given(given_, softloss_class_loss_options_init)),
+          weight("weight", c.weight),
+          sample_weight("sample_weight", c.sample_weight),
+          options{.axis = c.axis,
+                  .weight = weight.in(),
+                  .sample_weight = sample_weight.in(),
+                  .ignore_index = ignored(c.ignore, c.ignore_index),
+                  .label_smoothing = c.label_smoothing,
+                  .temperature = c.temperature,
+                  .reduction = reduction_of_c(c.reduction),
+                  .empty = c.empty,
+                  .dtype = dtype_of_c(c.dtype)} {}
+};
+struct BinaryOptions {
+    softloss_binary_loss_options c;
+    Array weight, pos_weight;
+    BinaryLossOptions options;
+
+    explicit BinaryOptions(const softloss_binary_loss_options* given_)
+        : c(given(given_, softloss_binary_loss_options_init)),
+          weight("weight", c.weight),
+          pos_weight("pos_weight", c.pos_weight),
+          options{.weight = weight.in(),
+                  .pos_weight = pos_weight.in(),
+                  .reduction = reduction_of_c(c.reduction),
+                  .empty = c.empty,
+                  .dtype = dtype_of_c(c.dtype)} {}
+};
+
+HessianOptions hessian_of_c(const softloss_hessian_options* options) {
+    const auto c = given(options, softloss_hessian_options_init);
+    return {.scale = c.scale, .floor = c.floor};
+}
+ScoreOptions scores_of_c(const softloss_score_options* options) {
+    const auto c = given(options, softloss_score_options_init);
+    return {.axis = c.axis,
+            .k = c.k,
+            .temperature = c.temperature,
+            .ignore_index = ignored(c.ignore, c.ignore_index)};
+}
+
+/// f(x, target, options, losses), for losses over classes and for binary ones.
+template <class Options, class F, class COptions>
+softloss_status loss_of(F f, const char* name, const softloss_array* x, const softloss_array* target,
+                        const COptions* options, double* loss, const softloss_array* losses) {
+    return guarded([&] {
+        const Needed in(name, x), labels("target", target);
+        const Options o(options);
+        const Array out("losses", losses);
+        const double value = f(*in.in(), *labels.in(), o.options, out.out());
+        if (loss) *loss = value;
+    });
+}
+
+/// The same of f(x, target, grad, options, losses).
+template <class Options, class F, class COptions>
+softloss_status gradient_of(F f, const char* name, const softloss_array* x, const softloss_array* target,
+                            const softloss_array* grad, const COptions* options, double* loss,
+                            const softloss_array* losses) {
+    return guarded([&] {
+        const Needed in(name, x), labels("target", target), to("grad", grad);
+        const Options o(options);
+        const Array out("losses", losses);
+        const double value = f(*in.in(), *labels.in(), *to.out(), o.options, out.out());
+        if (loss) *loss = value;
+    });
+}
+
+/// The same of f(x, target, grad, hess, options, hessian).
+template <class Options, class F, class COptions>
+softloss_status hessian_of(F f, const softloss_array* x, const softloss_array* target,
+                           const softloss_array* grad, const softloss_array* hess, const COptions* options,
+                           const softloss_hessian_options* hessian) {
+    return guarded([&] {
+        const Needed in("logits", x), labels("target", target), grad_to("grad", grad), hess_to("hess", hess);
+        const Options o(options);
+        f(*in.in(), *labels.in(), *grad_to.out(), *hess_to.out(), o.options, hessian_of_c(hessian));
+    });
+}
+
+// What the overloads of a name have in common with these types is the function over views.
 using ClassLoss = double (*)(const TensorView&, const TensorView&, const ClassLossOptions&,
                              const MutableTensorView*);
-softloss_status class_loss(ClassLoss f, const char* name, const softloss_array* x,
-                           const softloss_array* target, const softloss_class_loss_options* options,
-                           double* loss, const softloss_array* losses) {
-    return guarded([&] {
-        const Needed in(name, x), labels("target", target);
-        const auto o = given(options, softloss_class_loss_options_init);
-        const Array weight("weight", o.weight), sample_weight("sample_weight", o.sample_weight);
-        const Array out("losses", losses);
-        const ClassLossOptions options_{
-            .axis = o.axis,
-            .weight = weight.in(),
-            .sample_weight = sample_weight.in(),
-            .ignore_index = o.ignore ? std::optional(o.ignore_index) : std::nullopt,
-            .label_smoothing = o.label_smoothing,
-            .temperature = o.temperature,
-            .reduction = reduction_of_c(o.reduction),
-            .empty = o.empty,
-            .dtype = dtype_of_c(o.dtype)};
-        give_loss(loss, [&] { return f(*in.in(), *labels.in(), options_, out.out()); });
-    });
-}
-
 using BinaryLoss = double (*)(const TensorView&, const TensorView&, const BinaryLossOptions&,
                               const MutableTensorView*);
-softloss_status binary_loss(BinaryLoss f, const char* name, const softloss_array* x,
-                            const softloss_array* target, const softloss_binary_loss_options* options,
-                            double* loss, const softloss_array* losses) {
-    return guarded([&] {
-        const Needed in(name, x), labels("target", target);
-        const auto o = given(options, softloss_binary_loss_options_init);
-        const Array weight("weight", o.weight), pos_weight("pos_weight", o.pos_weight);
-        const Array out("losses", losses);
-        const BinaryLossOptions options_{.weight = weight.in(),
-                                         .pos_weight = pos_weight.in(),
-                                         .reduction = reduction_of_c(o.reduction),
-                                         .empty = o.empty,
-                                         .dtype = dtype_of_c(o.dtype)};
-        give_loss(loss, [&] { return f(*in.in(), *labels.in(), options_, out.out()); });
-    });
-}
+using ClassGradient = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                                 const ClassLossOptions&, const MutableTensorView*);
+using BinaryGradient = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                                  const BinaryLossOptions&, const MutableTensorView*);
+using ClassHessian = void (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                              const MutableTensorView&, const ClassLossOptions&, const HessianOptions&);
+using BinaryHessian = void (*)(const TensorView&, const TensorView&, const MutableTensorView&,
+                               const MutableTensorView&, const BinaryLossOptions&, const HessianOptions&);
 
 }  // namespace
 
@@ -205,6 +266,15 @@ void softloss_binary_loss_options_init(softloss_binary_loss_options* options) {
                 static_cast<std::int32_t>(d.dtype)};
 }
 
+void softloss_hessian_options_init(softloss_hessian_options* options) {
+    const HessianOptions d;
+    *options = {d.scale, d.floor};
+}
+void softloss_score_options_init(softloss_score_options* options) {
+    const ScoreOptions d;
+    *options = {1, d.ignore_index.value(), d.temperature, d.axis, 1};
+}
+
 const char* softloss_last_error(void) {
     return last_error().c_str();
 }
@@ -233,31 +303,122 @@ softloss_status softloss_log_sigmoid(const softloss_array* x, const softloss_arr
     return map(log_sigmoid, x, y);
 }
 
+softloss_status softloss_softmax_backward(const softloss_array* y, const softloss_array* dy,
+                                          const softloss_array* dx, std::int32_t axis) {
+    return backward(softmax_backward, y, dy, dx, axis);
+}
+softloss_status softloss_log_softmax_backward(const softloss_array* y, const softloss_array* dy,
+                                              const softloss_array* dx, std::int32_t axis) {
+    return backward(log_softmax_backward, y, dy, dx, axis);
+}
+
 softloss_status softloss_cross_entropy(const softloss_array* logits, const softloss_array* target,
                                        const softloss_class_loss_options* options, double* loss,
                                        const softloss_array* losses) {
-    return class_loss(cross_entropy, "logits", logits, target, options, loss, losses);
+    return loss_of<ClassOptions>(ClassLoss(cross_entropy), "logits", logits, target, options, loss, losses);
 }
 softloss_status softloss_nll_loss(const softloss_array* log_probs, const softloss_array* target,
                                   const softloss_class_loss_options* options, double* loss,
                                   const softloss_array* losses) {
-    return class_loss(nll_loss, "log_probs", log_probs, target, options, loss, losses);
+    return loss_of<ClassOptions>(ClassLoss(nll_loss), "log_probs", log_probs, target, options, loss, losses);
 }
 softloss_status softloss_categorical_cross_entropy(const softloss_array* probs, const softloss_array* target,
                                                    const softloss_class_loss_options* options, double* loss,
                                                    const softloss_array* losses) {
-    return class_loss(categorical_cross_entropy, "probs", probs, target, options, loss, losses);
+    return loss_of<ClassOptions>(ClassLoss(categorical_cross_entropy), "probs", probs, target, options, loss,
+                                 losses);
 }
 softloss_status softloss_binary_cross_entropy(const softloss_array* probs, const softloss_array* target,
                                               const softloss_binary_loss_options* options, double* loss,
                                               const softloss_array* losses) {
-    return binary_loss(binary_cross_entropy, "probs", probs, target, options, loss, losses);
+    return loss_of<BinaryOptions>(BinaryLoss(binary_cross_entropy), "probs", probs, target, options, loss,
+                                  losses);
 }
 softloss_status softloss_binary_cross_entropy_with_logits(const softloss_array* logits,
                                                           const softloss_array* target,
                                                           const softloss_binary_loss_options* options,
                                                           double* loss, const softloss_array* losses) {
-    return binary_loss(binary_cross_entropy_with_logits, "logits", logits, target, options, loss, losses);
+    return loss_of<BinaryOptions>(BinaryLoss(binary_cross_entropy_with_logits), "logits", logits, target,
+                                  options, loss, losses);
+}
+
+softloss_status softloss_cross_entropy_and_grad(const softloss_array* logits, const softloss_array* target,
+                                                const softloss_array* grad,
+                                                const softloss_class_loss_options* options, double* loss,
+                                                const softloss_array* losses) {
+    return gradient_of<ClassOptions>(ClassGradient(cross_entropy_and_grad), "logits", logits, target, grad,
+                                     options, loss, losses);
+}
+softloss_status softloss_nll_loss_and_grad(const softloss_array* log_probs, const softloss_array* target,
+                                           const softloss_array* grad,
+                                           const softloss_class_loss_options* options, double* loss,
+                                           const softloss_array* losses) {
+    return gradient_of<ClassOptions>(ClassGradient(nll_loss_and_grad), "log_probs", log_probs, target, grad,
+                                     options, loss, losses);
+}
+softloss_status softloss_categorical_cross_entropy_and_grad(const softloss_array* probs,
+                                                            const softloss_array* target,
+                                                            const softloss_array* grad,
+                                                            const softloss_class_loss_options* options,
+                                                            double* loss, const softloss_array* losses) {
+    return gradient_of<ClassOptions>(ClassGradient(categorical_cross_entropy_and_grad), "probs", probs,
+                                     target, grad, options, loss, losses);
+}
+softloss_status softloss_binary_cross_entropy_and_grad(const softloss_array* probs,
+                                                       const softloss_array* target,
+                                                       const softloss_array* grad,
+                                                       const softloss_binary_loss_options* options,
+                                                       double* loss, const softloss_array* losses) {
+    return gradient_of<BinaryOptions>(BinaryGradient(binary_cross_entropy_and_grad), "probs", probs, target,
+                                      grad, options, loss, losses);
+}
+softloss_status softloss_binary_cross_entropy_with_logits_and_grad(
+    const softloss_array* logits, const softloss_array* target, const softloss_array* grad,
+    const softloss_binary_loss_options* options, double* loss, const softloss_array* losses) {
+    return gradient_of<BinaryOptions>(BinaryGradient(binary_cross_entropy_with_logits_and_grad), "logits",
+                                      logits, target, grad, options, loss, losses);
+}
+
+softloss_status softloss_cross_entropy_grad_hess(const softloss_array* logits, const softloss_array* target,
+                                                 const softloss_array* grad, const softloss_array* hess,
+                                                 const softloss_class_loss_options* options,
+                                                 const softloss_hessian_options* hessian) {
+    return hessian_of<ClassOptions>(ClassHessian(cross_entropy_grad_hess), logits, target, grad, hess,
+                                    options, hessian);
+}
+softloss_status softloss_binary_cross_entropy_with_logits_grad_hess(
+    const softloss_array* logits, const softloss_array* target, const softloss_array* grad,
+    const softloss_array* hess, const softloss_binary_loss_options* options,
+    const softloss_hessian_options* hessian) {
+    return hessian_of<BinaryOptions>(BinaryHessian(binary_cross_entropy_with_logits_grad_hess), logits,
+                                     target, grad, hess, options, hessian);
+}
+
+softloss_status softloss_softmax_topk(const softloss_array* x, const softloss_array* prob,
+                                      const softloss_array* index, const softloss_score_options* options) {
+    return guarded([&] {
+        softmax_topk(*Needed("x", x).in(), *Needed("prob", prob).out(), *Needed("index", index).out(),
+                     scores_of_c(options));
+    });
+}
+softloss_status softloss_token_logprobs(const softloss_array* logits, const softloss_array* target,
+                                        const softloss_token_scores* out,
+                                        const softloss_score_options* options) {
+    return guarded([&] {
+        if (!out) throw std::invalid_argument("out is NULL");
+        const Needed in("logits", logits), labels("target", target);
+        const Array logprob("logprob", out->logprob), argmax("argmax", out->argmax), rank("rank", out->rank),
+            entropy("entropy", out->entropy), top_logprob("top_logprob", out->top_logprob),
+            top_index("top_index", out->top_index);
+        token_logprobs(*in.in(), *labels.in(),
+                       {.logprob = logprob.out(),
+                        .argmax = argmax.out(),
+                        .rank = rank.out(),
+                        .entropy = entropy.out(),
+                        .top_logprob = top_logprob.out(),
+                        .top_index = top_index.out()},
+                       scores_of_c(options));
+    });
 }
 
 softloss_status softloss_set_num_threads(std::int32_t n) {

@@ -89,10 +89,35 @@ typedef struct softloss_binary_loss_options {
     int32_t dtype;     /* a softloss_dtype */
 } softloss_binary_loss_options;
 
+typedef struct softloss_hessian_options {
+    double scale;
+    double floor;
+} softloss_hessian_options;
+
+typedef struct softloss_score_options {
+    int64_t k;
+    int64_t ignore_index; /* token_logprobs alone */
+    double temperature;
+    int32_t axis;
+    int32_t ignore; /* 0: no label is ignored */
+} softloss_score_options;
+
+/* Where softloss_token_logprobs puts what; any may be NULL. */
+typedef struct softloss_token_scores {
+    const softloss_array* logprob;
+    const softloss_array* argmax;
+    const softloss_array* rank;
+    const softloss_array* entropy;
+    const softloss_array* top_logprob;
+    const softloss_array* top_index;
+} softloss_token_scores;
+
 SOFTLOSS_API void softloss_transform_options_init(softloss_transform_options* options);
 SOFTLOSS_API void softloss_logsumexp_options_init(softloss_logsumexp_options* options);
 SOFTLOSS_API void softloss_class_loss_options_init(softloss_class_loss_options* options);
 SOFTLOSS_API void softloss_binary_loss_options_init(softloss_binary_loss_options* options);
+SOFTLOSS_API void softloss_hessian_options_init(softloss_hessian_options* options);
+SOFTLOSS_API void softloss_score_options_init(softloss_score_options* options); /* k = 1 */
 
 /* What was wrong in the last call of this thread that failed; "" before any. Good until the next one fails. */
 SOFTLOSS_API const char* softloss_last_error(void);
@@ -107,6 +132,10 @@ SOFTLOSS_API softloss_status softloss_logsumexp(const softloss_array* x, const s
                                                 const softloss_logsumexp_options* options);
 SOFTLOSS_API softloss_status softloss_sigmoid(const softloss_array* x, const softloss_array* y);
 SOFTLOSS_API softloss_status softloss_log_sigmoid(const softloss_array* x, const softloss_array* y);
+SOFTLOSS_API softloss_status softloss_softmax_backward(const softloss_array* y, const softloss_array* dy,
+                                                       const softloss_array* dx, int32_t axis);
+SOFTLOSS_API softloss_status softloss_log_softmax_backward(const softloss_array* y, const softloss_array* dy,
+                                                           const softloss_array* dx, int32_t axis);
 
 /* ---- losses: the reduced one goes to *loss, the unreduced ones to losses; the other may be NULL ---- */
 
@@ -128,6 +157,48 @@ SOFTLOSS_API softloss_status softloss_binary_cross_entropy(const softloss_array*
 SOFTLOSS_API softloss_status softloss_binary_cross_entropy_with_logits(
     const softloss_array* logits, const softloss_array* target, const softloss_binary_loss_options* options,
     double* loss, const softloss_array* losses);
+
+/* ---- losses with their gradients ---- */
+
+SOFTLOSS_API softloss_status softloss_cross_entropy_and_grad(const softloss_array* logits,
+                                                             const softloss_array* target,
+                                                             const softloss_array* grad,
+                                                             const softloss_class_loss_options* options,
+                                                             double* loss, const softloss_array* losses);
+SOFTLOSS_API softloss_status softloss_nll_loss_and_grad(const softloss_array* log_probs,
+                                                        const softloss_array* target,
+                                                        const softloss_array* grad,
+                                                        const softloss_class_loss_options* options,
+                                                        double* loss, const softloss_array* losses);
+SOFTLOSS_API softloss_status softloss_categorical_cross_entropy_and_grad(
+    const softloss_array* probs, const softloss_array* target, const softloss_array* grad,
+    const softloss_class_loss_options* options, double* loss, const softloss_array* losses);
+SOFTLOSS_API softloss_status softloss_binary_cross_entropy_and_grad(
+    const softloss_array* probs, const softloss_array* target, const softloss_array* grad,
+    const softloss_binary_loss_options* options, double* loss, const softloss_array* losses);
+SOFTLOSS_API softloss_status softloss_binary_cross_entropy_with_logits_and_grad(
+    const softloss_array* logits, const softloss_array* target, const softloss_array* grad,
+    const softloss_binary_loss_options* options, double* loss, const softloss_array* losses);
+SOFTLOSS_API softloss_status softloss_cross_entropy_grad_hess(const softloss_array* logits,
+                                                              const softloss_array* target,
+                                                              const softloss_array* grad,
+                                                              const softloss_array* hess,
+                                                              const softloss_class_loss_options* options,
+                                                              const softloss_hessian_options* hessian);
+SOFTLOSS_API softloss_status softloss_binary_cross_entropy_with_logits_grad_hess(
+    const softloss_array* logits, const softloss_array* target, const softloss_array* grad,
+    const softloss_array* hess, const softloss_binary_loss_options* options,
+    const softloss_hessian_options* hessian);
+
+/* ---- scores; options NULL: k = 1 ---- */
+
+SOFTLOSS_API softloss_status softloss_softmax_topk(const softloss_array* x, const softloss_array* prob,
+                                                   const softloss_array* index,
+                                                   const softloss_score_options* options);
+SOFTLOSS_API softloss_status softloss_token_logprobs(const softloss_array* logits,
+                                                     const softloss_array* target,
+                                                     const softloss_token_scores* out,
+                                                     const softloss_score_options* options);
 
 /* ---- threads, build ---- */
 

@@ -188,3 +188,5 @@ SOFTLOSS_API std::string_view isa();
 SOFTLOSS_API void set_isa(std::string_view name);
 
 }  // namespace softloss
+
+#include "softloss/spans.hpp"

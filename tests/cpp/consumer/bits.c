@@ -41,10 +41,16 @@ static void fill(void* data, int n, uint64_t seed, int low, int high) {
     }
 }
 
-static void print(const char* name, const void* data, int n) {
+static void print_bytes(const char* name, const void* data, size_t n) {
     printf("%s.%s ", name, suffix);
-    for (size_t i = 0; i < n * item; ++i) printf("%02x", ((const unsigned char*)data)[i]);
+    for (size_t i = 0; i < n; ++i) printf("%02x", ((const unsigned char*)data)[i]);
     printf("\n");
+}
+static void print(const char* name, const void* data, int n) {
+    print_bytes(name, data, n * item);
+}
+static void print_indices(const char* name, const int64_t* data, int n) {
+    print_bytes(name, data, n * sizeof *data);
 }
 /* A loss that was reduced: Python gives it in the dtype of the computation. */
 static void print_loss(const char* name, double loss) {
@@ -66,28 +72,22 @@ static void cases(void) {
                          column = array(y_data, 1, classes, dtype);
     double loss;
 
-    softloss_transform_options t;
+    const int all = ROWS * CLASSES;
+
     check(softloss_softmax(&x, &y, NULL));
-    print("softmax", y_data, ROWS * CLASSES);
-    softloss_transform_options_init(&t);
-    t.axis = 0;
-    t.temperature = 0.7;
-    check(softloss_softmax(&x, &y, &t));
-    print("softmax_axis_temperature", y_data, ROWS * CLASSES);
+    print("softmax", y_data, all);
+    check(softloss_softmax_backward(&y, &x, &y, -1));
+    print("softmax_backward", y_data, all);
     check(softloss_log_softmax(&x, &y, NULL));
-    print("log_softmax", y_data, ROWS * CLASSES);
+    print("log_softmax", y_data, all);
+    check(softloss_log_softmax_backward(&y, &x, &y, -1));
+    print("log_softmax_backward", y_data, all);
     check(softloss_logsumexp(&x, &row, NULL));
     print("logsumexp", y_data, ROWS);
-    softloss_logsumexp_options s;
-    softloss_logsumexp_options_init(&s);
-    s.axis = 0;
-    s.b = &probs;
-    check(softloss_logsumexp(&x, &column, &s));
-    print("logsumexp_axis_b", y_data, CLASSES);
     check(softloss_sigmoid(&x, &y));
-    print("sigmoid", y_data, ROWS * CLASSES);
+    print("sigmoid", y_data, all);
     check(softloss_log_sigmoid(&x, &y));
-    print("log_sigmoid", y_data, ROWS * CLASSES);
+    print("log_sigmoid", y_data, all);
 
     softloss_class_loss_options c;
     softloss_class_loss_options_init(&c);
@@ -116,10 +116,81 @@ static void cases(void) {
     b.dtype = dtype;
     check(softloss_binary_cross_entropy(&probs, &probs, &b, &loss, NULL));
     print_loss("binary_cross_entropy", loss);
+    b.reduction = SOFTLOSS_REDUCTION_SUM;
+    check(softloss_binary_cross_entropy_with_logits(&x, &probs, &b, &loss, NULL));
+    print_loss("binary_cross_entropy_with_logits", loss);
+    b.reduction = SOFTLOSS_REDUCTION_MEAN;
+
+    check(softloss_cross_entropy_and_grad(&x, &labels, &y, &c, &loss, NULL));
+    print_loss("cross_entropy_and_grad", loss);
+    print("grad", y_data, all);
+    check(softloss_nll_loss_and_grad(&x, &labels, &y, &c, &loss, NULL));
+    print_loss("nll_loss_and_grad", loss);
+    print("grad", y_data, all);
+    check(softloss_categorical_cross_entropy_and_grad(&probs, &labels, &y, &c, &loss, NULL));
+    print_loss("categorical_cross_entropy_and_grad", loss);
+    print("grad", y_data, all);
+    check(softloss_binary_cross_entropy_and_grad(&probs, &probs, &y, &b, &loss, NULL));
+    print_loss("binary_cross_entropy_and_grad", loss);
+    print("grad", y_data, all);
+    check(softloss_binary_cross_entropy_with_logits_and_grad(&x, &probs, &y, &b, &loss, NULL));
+    print_loss("binary_cross_entropy_with_logits_and_grad", loss);
+    print("grad", y_data, all);
+
+    static double hess_data[ROWS * CLASSES];
+    const softloss_array hess = array(hess_data, 2, matrix, dtype);
+    const softloss_hessian_options h = {2, 1e-16};
+    check(softloss_cross_entropy_grad_hess(&x, &labels, &y, &hess, &c, &h));
+    print("cross_entropy_grad_hess", y_data, all);
+    print("hess", hess_data, all);
+    check(softloss_binary_cross_entropy_with_logits_grad_hess(&x, &probs, &y, &hess, &b, NULL));
+    print("binary_cross_entropy_with_logits_grad_hess", y_data, all);
+    print("hess", hess_data, all);
+
+    enum { K = 4, K2 = 2 };
+    static const int64_t top[] = {ROWS, K}, top2[] = {ROWS, K2};
+    static double prob_data[ROWS * K], logprob_data[ROWS], entropy_data[ROWS], top_data[ROWS * K2];
+    int64_t index_data[ROWS * K], argmax_data[ROWS], rank_data[ROWS], top_index_data[ROWS * K2];
+    const softloss_array prob = array(prob_data, 2, top, dtype),
+                         index = array(index_data, 2, top, SOFTLOSS_INT64);
+    softloss_score_options o;
+    softloss_score_options_init(&o);
+    o.k = K;
+    check(softloss_softmax_topk(&x, &prob, &index, &o));
+    print("softmax_topk", prob_data, ROWS * K);
+    print_indices("index", index_data, ROWS * K);
+    const softloss_array logprob = array(logprob_data, 1, rows, dtype),
+                         argmax = array(argmax_data, 1, rows, SOFTLOSS_INT64),
+                         rank = array(rank_data, 1, rows, SOFTLOSS_INT64),
+                         entropy = array(entropy_data, 1, rows, dtype),
+                         top_logprob = array(top_data, 2, top2, dtype),
+                         top_index = array(top_index_data, 2, top2, SOFTLOSS_INT64);
+    const softloss_token_scores scores = {&logprob, &argmax, &rank, &entropy, &top_logprob, &top_index};
+    o.k = K2;
+    check(softloss_token_logprobs(&x, &labels, &scores, &o));
+    print("token_logprobs", logprob_data, ROWS);
+    print_indices("argmax", argmax_data, ROWS);
+    print_indices("rank", rank_data, ROWS);
+    print("entropy", entropy_data, ROWS);
+    print("top_logprob", top_data, ROWS * K2);
+    print_indices("top_index", top_index_data, ROWS * K2);
+
+    softloss_transform_options t;
+    softloss_transform_options_init(&t);
+    t.axis = 0;
+    t.temperature = 0.7;
+    check(softloss_softmax(&x, &y, &t));
+    print("softmax_axis_temperature", y_data, all);
+    softloss_logsumexp_options s;
+    softloss_logsumexp_options_init(&s);
+    s.axis = 0;
+    s.b = &probs;
+    check(softloss_logsumexp(&x, &column, &s));
+    print("logsumexp_axis_b", y_data, CLASSES);
     b.weight = &weight;
     b.pos_weight = &weight;
     check(softloss_binary_cross_entropy_with_logits(&x, &probs, &b, &loss, NULL));
-    print_loss("binary_cross_entropy_with_logits", loss);
+    print_loss("binary_cross_entropy_with_logits_broadcast", loss);
 
     label_data[1] = CLASSES;
     if (softloss_cross_entropy(&x, &labels, &c, &loss, NULL) == SOFTLOSS_OUT_OF_RANGE) {

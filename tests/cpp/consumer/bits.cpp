@@ -41,74 +41,112 @@ Tensor<T> numbers(std::vector<std::int64_t> shape, std::uint64_t seed, T low, T 
 }
 
 template <class T>
-void print(const char* name, const T* data, std::size_t n) {
-    std::printf("%s.%s ", name, sizeof(T) == 4 ? "float32" : "float64");
-    const auto* const bytes = reinterpret_cast<const unsigned char*>(data);
-    for (std::size_t i = 0; i < n * sizeof(T); ++i) std::printf("%02x", bytes[i]);
+constexpr const char* suffix = sizeof(T) == 4 ? "float32" : "float64";
+
+template <class T, class Run = T>
+void print(const char* name, const std::vector<T>& values) {
+    std::printf("%s.%s ", name, suffix<Run>);
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(values.data());
+    for (std::size_t i = 0; i < values.size() * sizeof(T); ++i) std::printf("%02x", bytes[i]);
     std::printf("\n");
-}
-template <class T>
-void print(const char* name, const Tensor<T>& t) {
-    print(name, t.data.data(), t.data.size());
 }
 /// A loss that was reduced: Python gives it in the dtype of the computation.
 template <class T>
 void print_loss(const char* name, double loss) {
-    const T value = static_cast<T>(loss);
-    print(name, &value, 1);
+    print(name, std::vector<T>{static_cast<T>(loss)});
+}
+
+template <class T>
+void print(const char* name, const softloss::LossGrad<T>& result) {
+    print_loss<T>(name, result.loss);
+    print("grad", result.grad);
+}
+template <class T>
+void print(const char* name, const softloss::GradHess<T>& result) {
+    print(name, result.grad);
+    print("hess", result.hess);
 }
 
 template <class T>
 void cases() {
-    const Tensor<T> x = numbers<T>({kRows, kClasses}, 1, T(-20), T(20));
-    const Tensor<T> probs = numbers<T>({kRows, kClasses}, 2, T(0), T(1));
-    const Tensor<T> weight = numbers<T>({kClasses}, 3, T(0), T(2));
-    Tensor<std::int64_t> labels({kRows});
-    labels.data = {5, -100, 36};
-    Tensor<T> y({kRows, kClasses}), row({kRows}), column({kClasses});
-    const auto x_in = x.in(), probs_in = probs.in(), weight_in = weight.in(), labels_in = labels.in();
-    const softloss::MutableTensorView row_out = row.out();
-    constexpr auto dtype = softloss::dtype_of<T>;
+    const Tensor<T> x_ = numbers<T>({kRows, kClasses}, 1, T(-20), T(20));
+    const Tensor<T> probs_ = numbers<T>({kRows, kClasses}, 2, T(0), T(1));
+    const std::vector<T>&x = x_.data, &probs = probs_.data;
+    const std::vector<T> weights = numbers<T>({kClasses}, 3, T(0), T(2)).data;
+    const softloss::Contiguous weight(weights);
+    std::vector<std::int64_t> labels{5, -100, 36};
+    std::vector<T> y(x.size()), row(kRows);
 
-    softloss::softmax(x_in, y.out());
+    // Over ranges.
+    softloss::softmax(x, y, kClasses);
     print("softmax", y);
-    softloss::softmax(x_in, y.out(), {.axis = 0, .temperature = 0.7});
-    print("softmax_axis_temperature", y);
-    softloss::log_softmax(x_in, y.out());
+    softloss::softmax_backward(y, x, y, kClasses);
+    print("softmax_backward", y);
+    softloss::log_softmax(x, y, kClasses);
     print("log_softmax", y);
-    softloss::logsumexp(x_in, row.out());
+    softloss::log_softmax_backward(y, x, y, kClasses);
+    print("log_softmax_backward", y);
+    softloss::logsumexp(x, row, kClasses);
     print("logsumexp", row);
-    softloss::logsumexp(x_in, column.out(), {.axis = 0, .b = &probs_in});
-    print("logsumexp_axis_b", column);
-    softloss::sigmoid(x_in, y.out());
+    softloss::sigmoid(x, y);
     print("sigmoid", y);
-    softloss::log_sigmoid(x_in, y.out());
+    softloss::log_sigmoid(x, y);
     print("log_sigmoid", y);
 
-    print_loss<T>("cross_entropy", softloss::cross_entropy(x_in, labels_in, {.dtype = dtype}));
-    print_loss<T>("cross_entropy_options", softloss::cross_entropy(x_in, labels_in,
-                                                                   {.weight = &weight_in,
+    print_loss<T>("cross_entropy", softloss::cross_entropy(x, labels, kClasses));
+    print_loss<T>("cross_entropy_options", softloss::cross_entropy(x, labels, kClasses,
+                                                                   {.weight = &weight,
                                                                     .label_smoothing = 0.1,
                                                                     .temperature = 2,
-                                                                    .reduction = softloss::Reduction::sum,
-                                                                    .dtype = dtype}));
-    softloss::cross_entropy(x_in, probs_in, {.reduction = softloss::Reduction::none, .dtype = dtype},
-                            &row_out);
+                                                                    .reduction = softloss::Reduction::sum}));
+    softloss::cross_entropy(x, probs, kClasses, {.reduction = softloss::Reduction::none}, row);
     print("cross_entropy_rows", row);
-    print_loss<T>("nll_loss", softloss::nll_loss(x_in, labels_in, {.dtype = dtype}));
-    print_loss<T>("categorical_cross_entropy",
-                  softloss::categorical_cross_entropy(probs_in, labels_in, {.dtype = dtype}));
-    print_loss<T>("binary_cross_entropy",
-                  softloss::binary_cross_entropy(probs_in, probs_in, {.dtype = dtype}));
-    print_loss<T>("binary_cross_entropy_with_logits",
-                  softloss::binary_cross_entropy_with_logits(
-                      x_in, probs_in, {.weight = &weight_in, .pos_weight = &weight_in, .dtype = dtype}));
+    print_loss<T>("nll_loss", softloss::nll_loss(x, labels, kClasses));
+    print_loss<T>("categorical_cross_entropy", softloss::categorical_cross_entropy(probs, labels, kClasses));
+    print_loss<T>("binary_cross_entropy", softloss::binary_cross_entropy(probs, probs));
+    print_loss<T>("binary_cross_entropy_with_logits", softloss::binary_cross_entropy_with_logits(
+                                                          x, probs, {.reduction = softloss::Reduction::sum}));
 
-    labels.data[1] = kClasses;
+    print("cross_entropy_and_grad", softloss::cross_entropy_and_grad(x, labels, kClasses));
+    print("nll_loss_and_grad", softloss::nll_loss_and_grad(x, labels, kClasses));
+    print("categorical_cross_entropy_and_grad",
+          softloss::categorical_cross_entropy_and_grad(probs, labels, kClasses));
+    print("binary_cross_entropy_and_grad", softloss::binary_cross_entropy_and_grad(probs, probs));
+    print("binary_cross_entropy_with_logits_and_grad",
+          softloss::binary_cross_entropy_with_logits_and_grad(x, probs));
+    print("cross_entropy_grad_hess",
+          softloss::cross_entropy_grad_hess(x, labels, kClasses, {}, {.scale = 2, .floor = 1e-16}));
+    print("binary_cross_entropy_with_logits_grad_hess",
+          softloss::binary_cross_entropy_with_logits_grad_hess(x, probs));
+
+    const auto top = softloss::softmax_topk(x, kClasses, {.k = 4});
+    print("softmax_topk", top.prob);
+    print<std::int64_t, T>("index", top.index);
+    const auto scores = softloss::token_logprobs(x, labels, kClasses, {.k = 2});
+    print("token_logprobs", scores.logprob);
+    print<std::int64_t, T>("argmax", scores.argmax);
+    print<std::int64_t, T>("rank", scores.rank);
+    print("entropy", scores.entropy);
+    print("top_logprob", scores.top_logprob);
+    print<std::int64_t, T>("top_index", scores.top_index);
+
+    // Over views: another axis, broadcasting.
+    Tensor<T> transposed({kRows, kClasses}), column({kClasses});
+    softloss::softmax(x_.in(), transposed.out(), {.axis = 0, .temperature = 0.7});
+    print("softmax_axis_temperature", transposed.data);
+    const softloss::TensorView probs_in = probs_.in();
+    softloss::logsumexp(x_.in(), column.out(), {.axis = 0, .b = &probs_in});
+    print("logsumexp_axis_b", column.data);
+    print_loss<T>(
+        "binary_cross_entropy_with_logits_broadcast",
+        softloss::binary_cross_entropy_with_logits(
+            x_.in(), probs_in, {.weight = &weight, .pos_weight = &weight, .dtype = softloss::dtype_of<T>}));
+
+    labels[1] = kClasses;
     try {
-        softloss::cross_entropy(x_in, labels_in, {.dtype = dtype});
+        softloss::cross_entropy(x, labels, kClasses);
     } catch (const std::out_of_range& error) {
-        std::printf("error.%s %s\n", sizeof(T) == 4 ? "float32" : "float64", error.what());
+        std::printf("error.%s %s\n", suffix<T>, error.what());
     }
 }
 

@@ -44,12 +44,13 @@ def expected() -> list[str]:
     for dtype in ("float32", "float64"):
         x, probs = numbers((3, 37), 1, -20, 20, dtype), numbers((3, 37), 2, 0, 1, dtype)
         weight, labels = numbers((37,), 3, 0, 2, dtype), np.array([5, -100, 36])
+        softmax, log_softmax = softloss.softmax(x), softloss.log_softmax(x)
         results = {
-            "softmax": softloss.softmax(x),
-            "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
-            "log_softmax": softloss.log_softmax(x),
+            "softmax": softmax,
+            "softmax_backward": softloss.softmax_backward(softmax, x),
+            "log_softmax": log_softmax,
+            "log_softmax_backward": softloss.log_softmax_backward(log_softmax, x),
             "logsumexp": softloss.logsumexp(x),
-            "logsumexp_axis_b": softloss.logsumexp(x, 0, b=probs),
             "sigmoid": softloss.sigmoid(x),
             "log_sigmoid": softloss.log_sigmoid(x),
             "cross_entropy": softloss.cross_entropy(x, labels),
@@ -60,11 +61,26 @@ def expected() -> list[str]:
             "nll_loss": softloss.nll_loss(x, labels),
             "categorical_cross_entropy": softloss.categorical_cross_entropy(probs, labels),
             "binary_cross_entropy": softloss.binary_cross_entropy(probs, probs),
-            "binary_cross_entropy_with_logits": softloss.binary_cross_entropy_with_logits(
+            "binary_cross_entropy_with_logits": softloss.binary_cross_entropy_with_logits(x, probs, reduction="sum"),
+            "cross_entropy_and_grad": softloss.cross_entropy_and_grad(x, labels),
+            "nll_loss_and_grad": softloss.nll_loss_and_grad(x, labels),
+            "categorical_cross_entropy_and_grad": softloss.categorical_cross_entropy_and_grad(probs, labels),
+            "binary_cross_entropy_and_grad": softloss.binary_cross_entropy_and_grad(probs, probs),
+            "binary_cross_entropy_with_logits_and_grad": softloss.binary_cross_entropy_with_logits_and_grad(x, probs),
+            "cross_entropy_grad_hess": softloss.cross_entropy_grad_hess(x, labels, hess_scale=2, hess_min=1e-16),
+            "binary_cross_entropy_with_logits_grad_hess": softloss.binary_cross_entropy_with_logits_grad_hess(x, probs),
+            "softmax_topk": softloss.softmax_topk(x, 4),
+            "token_logprobs": softloss.token_logprobs(x, labels, top_k=2),
+            "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
+            "logsumexp_axis_b": softloss.logsumexp(x, 0, b=probs),
+            "binary_cross_entropy_with_logits_broadcast": softloss.binary_cross_entropy_with_logits(
                 x, probs, weight=weight, pos_weight=weight
             ),
         }
-        lines += [f"{name}.{dtype} {result.tobytes().hex()}" for name, result in results.items()]
+        for function, result in results.items():
+            fields = result._asdict() if isinstance(result, tuple) else {function: result}
+            for i, (name, field) in enumerate(fields.items()):
+                lines.append(f"{name if i else function}.{dtype} {field.tobytes().hex()}")
         labels[1] = 37
         with pytest.raises(IndexError) as error:
             softloss.cross_entropy(x, labels)
