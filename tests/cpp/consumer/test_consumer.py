@@ -169,3 +169,72 @@ def test_symbols(prefix: Path) -> None:
     assert {re.sub(r"softloss::|\(.*", "", line).split()[0] for line in library.splitlines()} == declared
     extension = run("nm", "-D", "--defined-only", "--format=posix", softloss._core.__file__)
     assert [line.split()[0] for line in extension.splitlines()] == ["PyInit__core"]
+
+
+# ---- what README shows ----
+
+README = (SOURCE / "README.md").read_text().partition("## From C++")[2].partition("\n## ")[0]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with README's program in it, and the checkout that README speaks of."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.cpp").write_text(blocks("cpp")[0])
+    (folder / "CMakeLists.txt").write_text(blocks("cmake")[0])
+    (folder / "softloss").symlink_to(SOURCE)
+    return folder
+
+
+# In README's order: pkg-config finds what cpp-prefix has installed.
+@pytest.mark.parametrize("name", ["cpp-wheel", "cpp-prefix", "cpp-pkg-config"])
+def test_readme(app: Path, name: str) -> None:
+    command = README.partition(f"<!-- command: {name} -->\n```sh\n")[2].partition("```")[0]
+    assert command
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    output = run("bash", "-euc", f"cd {shlex.quote(str(app))}\n{command}", HOME=str(app), PATH=path)
+    loss = softloss.cross_entropy([[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]], [0, 1], label_smoothing=0.1)
+    assert output.splitlines()[-1] == f"{loss:.4f}"
+
+
+def test_readme_add_subdirectory(app: Path) -> None:
+    text = blocks("cmake")[0].replace("find_package(softloss CONFIG REQUIRED)", "add_subdirectory(softloss)")
+    assert "`add_subdirectory(softloss)`" in README
+    (app / "CMakeLists.txt").write_text(text)
+    cmake(app / "embedded", source=app)
+    assert run(app / "embedded/app") == "0.4788\n"
+
+
+# ---- examples ----
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = tmp_path_factory.mktemp("examples")
+    cmake(
+        build,
+        f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}",
+        source=SOURCE / "examples/cpp",
+    )
+    return build
+
+
+def test_serve(examples: Path) -> None:
+    requests = "2.0 1.0 0.1\n\n0.5 2.0 0.3\n"
+    done = subprocess.run([examples / "serve", "2"], input=requests, text=True, capture_output=True, check=True)
+    first, second, third = done.stdout.splitlines()
+    assert second.startswith("error: ")
+    for line, logits in ((first, [2.0, 1.0, 0.1]), (third, [0.5, 2.0, 0.3])):
+        top = softloss.softmax_topk(np.array(logits, np.float32), 2)
+        assert line == " ".join(f"{i}:{p:.6f}" for p, i in zip(top.prob, top.index, strict=True))
+
+
+def test_train(examples: Path) -> None:
+    output = run(examples / "train")
+    losses = [float(loss) for loss in re.findall(r"loss (\S+)", output)]
+    assert losses[0] == pytest.approx(np.log(3), abs=1e-6) and losses == sorted(losses, reverse=True)
+    assert float(output.split()[-1]) > 0.9
