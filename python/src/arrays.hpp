@@ -9,6 +9,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -49,11 +50,11 @@ inline const DescrFields& fields_of(py::handle dtype) {
 
 /// ml_dtypes.bfloat16 if it has been imported, by its NumPy type number.
 inline bool is_bfloat16(py::handle dtype) {
-    static int known = -1;  // guarded by the GIL, or the same value for every writer
+    static std::atomic<int> known{-1};  // the same value for every writer
     const int number = fields_of(dtype).type_num;
-    if (number == known) return true;
+    if (number == known.load(std::memory_order_relaxed)) return true;
     if (fields_of(dtype).kind != 'V' || number < 256 || name_of(dtype) != "bfloat16") return false;
-    known = number;
+    known.store(number, std::memory_order_relaxed);
     return true;
 }
 

@@ -1,0 +1,48 @@
+"""Calls from many threads at once, with the GIL and without it.
+
+Lives here: what the interpreter allows. Must not: the number of the core's own threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+import softloss
+from numpy.typing import NDArray
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
+def test_the_gil_stays_off() -> None:
+    assert not sys._is_gil_enabled()  # type: ignore[attr-defined]
+
+
+def calls(x: NDArray[Any], labels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Results of functions that reach each part: kernels, recycled memory, errors."""
+    results = [softloss.softmax(x), softloss.logsumexp(x), softloss.softmax(x.astype(np.float16))]
+    results += softloss.cross_entropy_and_grad(x, labels)
+    results += softloss.token_logprobs(x, labels, top_k=3)
+    with pytest.raises(IndexError):
+        softloss.cross_entropy(x, labels + x.shape[1])
+    return results
+
+
+def test_threads_get_what_one_gets() -> None:
+    rng = np.random.default_rng(0)
+    inputs = [(rng.normal(size=(400, 700)).astype(np.float32), rng.integers(700, size=400)) for _ in range(8)]
+    serial = [calls(*arguments) for arguments in inputs]
+    start = Barrier(8)
+
+    def task(i: int) -> None:
+        start.wait()
+        for _ in range(5):
+            for result, expected in zip(calls(*inputs[i]), serial[i], strict=True):
+                np.testing.assert_array_equal(result, expected)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(task, range(8)))
