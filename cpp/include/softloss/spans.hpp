@@ -260,7 +260,7 @@ GradHess<ElementOf<X>> cross_entropy_grad_hess(const X& logits, const Y& target,
     result.hess.resize(std::ranges::size(logits));
     cross_entropy_grad_hess(Contiguous(logits, classes), detail::target_view(target, classes),
                             MutableContiguous(result.grad, classes), MutableContiguous(result.hess, classes),
-                            options, hessian);
+                            detail::computing_in<ElementOf<X>>(options), hessian);
     return result;
 }
 template <Reals X, Elements Y>
@@ -272,7 +272,7 @@ GradHess<ElementOf<X>> binary_cross_entropy_with_logits_grad_hess(const X& logit
     result.hess.resize(std::ranges::size(logits));
     binary_cross_entropy_with_logits_grad_hess(Contiguous(logits), Contiguous(target),
                                                MutableContiguous(result.grad), MutableContiguous(result.hess),
-                                               options, hessian);
+                                               detail::computing_in<ElementOf<X>>(options), hessian);
     return result;
 }
 
