@@ -1,4 +1,4 @@
-"""``python -m softloss``: how the package was built, and where C++ projects find it.
+"""``python -m softloss``: how the package was built, whether it keeps its promises, where C++ projects find it.
 
 Lives here: the command line. Must not: anything that a program would call.
 """
@@ -26,11 +26,16 @@ def main() -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--cmakedir", action="store_true", help="print the directory of softlossConfig.cmake")
     place.add_argument("--includedir", action="store_true", help="print the directory of the C++ headers")
+    place.add_argument("--selftest", action="store_true", help="check values and bits on this machine, ten seconds")
     arguments = parser.parse_args()
     if arguments.cmakedir:
         print(installed("lib*/cmake/softloss"))
     elif arguments.includedir:
         print(installed("include"))
+    elif arguments.selftest:
+        from softloss import _selftest  # only here: nobody else should wait for its imports
+
+        raise SystemExit(not _selftest.run())
     else:
         show_config()
 
