@@ -1,0 +1,33 @@
+"""Sphinx's settings: sphinx-build -W --keep-going docs docs/_build
+
+Lives here: settings. Must not: text, which is in the .rst files and in the docstrings.
+"""
+
+import softloss
+
+project = "softloss"
+copyright = "softloss developers"
+version = release = softloss.__version__
+extensions = ["sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+exclude_patterns = ["_build"]
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the types stand in the text
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "softloss"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": [], "**": ["sidebar-nav-bs"]}
