@@ -30,4 +30,17 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "**": ["sidebar-nav-bs"]}
+without_children = ["index", "tutorial", "guide", "numerics", "performance", "cpp", "architecture", "search"]
+html_sidebars = {page: [] for page in without_children}
+
+
+def setup(app):
+    """Leave out of the modules' texts what is for contributors: the paragraphs on what lives in a file."""
+
+    def for_users(app, what, name, obj, options, lines):
+        if what == "module":
+            paragraphs = "\n".join(lines).split("\n\n")
+            kept = [text for text in paragraphs if not text.lstrip().startswith(("Lives here", "Must not"))]
+            lines[:] = "\n\n".join(kept).split("\n")
+
+    app.connect("autodoc-process-docstring", for_users)
