@@ -1,6 +1,6 @@
 """Draw the pictures of README and documentation from stored results: python benchmarks/pictures.py
 
-Reads the newest benchmarks/results/*.json of run.py (--quick ones left out) and of accuracy.py, writes
+Reads the newest benchmarks/results/*.json of run.py (those of --quick left out) and of accuracy.py, writes
 docs/_static/speed.svg and docs/_static/accuracy.svg. Ground and colours show on light and on dark pages.
 
 Lives here: what is drawn and how it looks. Must not: measurements.
@@ -114,17 +114,17 @@ def draw_speed(document: dict[str, Any]) -> None:
 
 
 def draw_accuracy(document: dict[str, Any]) -> None:
-    """Worst error of each library in each case."""
-    rows = [(row["name"], row["worst_ulp"]) for row in document["rows"]]
+    """Largest error of each library in each case of float32."""
+    rows = [(row["name"].replace("_", "-"), row["max"]) for row in document["rows"] if row["dtype"] == "float32"]
     note = f"float32, {document['cpu']}, {document['date']}"
-    label = "worst error in units in the last place (the line: what softloss promises)"
+    label = "largest error in units in the last place (the line: what softloss promises)"
     dots(STATIC / "accuracy.svg", rows, label, note, 2, 0.1)
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     STATIC.mkdir(exist_ok=True)
-    for pattern, field, draw in (("*.json", "ratio", draw_speed), ("*.json", "worst_ulp", draw_accuracy)):
+    for pattern, field, draw in (("*.json", "ratio", draw_speed), ("*.json", "max", draw_accuracy)):
         found = newest(pattern, field)
         if found is None:
             print(f"no results with {field} in {RESULTS}")
