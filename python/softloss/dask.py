@@ -246,7 +246,7 @@ def _share(x: NDArray[Any], temperature: float) -> NDArray[Any]:
         others = np.expm1(surprisal[..., None].astype(LONG))
         if x.dtype.kind != "f" or x.dtype == np.float64:
             # The last bit of log(1 + s) is several bits of s where s is large: there 1 / p is more accurate.
-            p = functional.softmax(x, temperature=temperature).max(-1, keepdims=True)
+            p = functional.softmax_topk(x, temperature=temperature).prob
             others = np.where(p < 0.5, 1 / p.astype(LONG) - 1, others)
     share["largest"] = largest
     share["others"] = np.where(largest == -np.inf, 0, others)

@@ -65,7 +65,8 @@ def test_perplexity_of_a_file_larger_than_the_memory(tmp_path):
     for first in range(0, rows, len(block)):
         logits[first : first + len(block)] = block
     logits.flush()
-    tokens = np.tile(np.random.default_rng(1).integers(0, vocabulary, len(block)), rows // len(block))
+    targets = np.random.default_rng(1).integers(0, vocabulary, len(block))
+    tokens = np.tile(targets, rows // len(block))
     tokens[5] = -100
     np.save(tmp_path / "tokens.npy", tokens)
     assert (tmp_path / "logits.npy").stat().st_size > MEMORY
@@ -81,7 +82,7 @@ def test_perplexity_of_a_file_larger_than_the_memory(tmp_path):
     wide = block.astype(np.float64)
     log_probs = wide - wide.max(-1, keepdims=True)
     log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
-    every = np.tile(log_probs[np.arange(len(block)), tokens[: len(block)]], rows // len(block))
+    every = np.tile(log_probs[np.arange(len(block)), targets], rows // len(block))
     kept = tokens != -100
     assert number_after("positions:", text) == kept.sum() == rows - 1
     assert number_after("perplexity:", text) == pytest.approx(np.exp(-every[kept].mean()), rel=1e-4)
