@@ -12,6 +12,7 @@ extensions = ["sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
 exclude_patterns = ["_build"]
 
 autosummary_generate = True
+default_role = "autolink"  # `name` is a link where there is such a function
 autodoc_typehints = "none"  # the types stand in the text
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
