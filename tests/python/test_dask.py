@@ -24,7 +24,9 @@ CASES = [(value, LAYOUTS[i % 3]) for i, value in enumerate(strategies.VALUES)]
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def once_in_one_thread(isa):
+    if isa != softloss._core.usable_isas()[-1]:
+        pytest.skip("nothing here depends on the instruction set: once is enough")
     with dask.config.set(scheduler="synchronous"):
         yield
 
@@ -262,9 +264,7 @@ if __name__ == "__main__":
 """
 
 
-def test_data_beyond_the_memory_of_the_workers_of_a_cluster(tmp_path, isa):
-    if isa != softloss._core.usable_isas()[-1]:
-        pytest.skip("the workers choose their instruction set themselves: once is enough")
+def test_data_beyond_the_memory_of_the_workers_of_a_cluster(tmp_path):
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240)
