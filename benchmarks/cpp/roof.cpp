@@ -49,7 +49,9 @@ Vector loaded(const char* p) {
 }
 
 /// Keeps a value that nobody uses.
-void keep(Vector v) { asm volatile("" : : "x"(v)); }
+void keep(Vector v) {
+    asm volatile("" : : "x"(v));
+}
 
 /// `vectors` vectors: reads a and b, writes y; any of them may be null. y is aligned to a vector.
 template <bool A, bool B, bool Y, bool NonTemporal>
@@ -101,8 +103,8 @@ inline double exp_of(double x) {
     const double magic = 0x1.8p52, t = x * 0x1.71547652b82fep0 + magic, n = t - magic;
     const double r = (x - n * 0x1.62e42fefa39efp-1) - n * 0x1.abc9e3b39803fp-56;
     double p = 1.0 / 479001600;
-    for (double c : {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120,
-                     1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0})
+    for (double c : {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
+                     1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0})
         p = p * r + c;
     std::uint64_t bits, shift;
     std::memcpy(&bits, &p, 8);
@@ -136,8 +138,9 @@ void exp_sums(std::int64_t elements, std::int64_t repeat, int threads) {
 extern "C" {
 
 /// Reads `bytes` of a and of b, writes as many to y; any pointer may be null.
-__attribute__((visibility("default"))) void roof_move(const char* a, const char* b, char* y, std::int64_t bytes,
-                                                      int non_temporal, std::int64_t repeat, int threads) {
+__attribute__((visibility("default"))) void roof_move(const char* a, const char* b, char* y,
+                                                      std::int64_t bytes, int non_temporal,
+                                                      std::int64_t repeat, int threads) {
     if (y) {  // aligned stores: the few bytes before are left out
         const std::int64_t skip = -reinterpret_cast<std::intptr_t>(y) & (kBytes - 1);
         y += skip;
