@@ -1,20 +1,22 @@
 """softloss.dask against the oracle and against the calls on NumPy arrays; the recipes for dask and xarray.
 
+Needs the packages of the extra `test-dask`, without which the tests are skipped.
+
 Lives here: tests of dask arrays. Must not: functions on NumPy arrays.
 """
 
 import subprocess
 import sys
 
-import dask
-import dask.array as da
 import numpy as np
 import pytest
 import reference
 import softloss
-import softloss.dask
 import strategies
-import xarray
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+pytest.importorskip("softloss.dask")
 
 LONG_IS_WIDE = np.finfo(np.longdouble).nmant > 52
 LIMIT = {"float32": 2, "float64": 2 if LONG_IS_WIDE else 4}
@@ -204,6 +206,7 @@ def test_recipe_map_blocks():
 
 
 def test_recipe_xarray():
+    xarray = pytest.importorskip("xarray")
     x = np.random.default_rng(8).standard_normal((40, 3, 7)).astype(np.float32)
     y = np.random.default_rng(9).integers(0, 7, (40, 3))
     logits = xarray.DataArray(x, dims=("time", "site", "class")).chunk({"time": 9})
@@ -265,6 +268,7 @@ if __name__ == "__main__":
 
 
 def test_data_beyond_the_memory_of_the_workers_of_a_cluster(tmp_path):
+    pytest.importorskip("distributed")
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240)
