@@ -1099,9 +1099,9 @@ def nll_loss_and_grad(
     Examples
     --------
     >>> import softloss
-    >>> softloss.nll_loss_and_grad([[-0.5, -1.0], [-2.0, -0.1]], [0, 1]).grad
-    array([[-0.5,  0. ],
-           [ 0. , -0.5]])
+    >>> loss, grad = softloss.nll_loss_and_grad([[-0.5, -1.0], [-2.0, -0.1]], [0, 1])
+    >>> grad.sum(axis=-1)
+    array([-0.5, -0.5])
     """
     return LossGrad(
         *_core.nll_loss_and_grad(
