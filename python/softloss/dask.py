@@ -5,7 +5,7 @@ softloss works there block by block, as ``x.map_blocks(softloss.softmax, dtype=x
 
 How it works. A *share* is what is known of a row from some of its classes: the largest logit m; the sum s of
 exp((x - m) / T) over these classes, without one of the largest; the mass q of the target that falls on them; and their
-gap, the sum of q_c (m - x_c) / T. Shares have a few numbers for a row, and merge in a tree:
+gap, the sum of q_c (m - x_c) / T. Shares have a few numbers for a row, and merge in a tree::
 
     m = max m_i    s = sum of e_i (1 + s_i) without the 1 of the largest,  e_i = exp((m_i - m) / T)
     q = sum q_i    gap = sum of gap_i + q_i (m - m_i) / T
