@@ -21,7 +21,7 @@ import softloss
 from softloss import _core
 
 # To renew after a deliberate change of the bits (say so in CHANGELOG.md): copy the digest that the failure prints.
-DIGEST = "c31261a932d8a13d30155692a36ad2a7"
+DIGEST = "c3450a016f1f9acc4e12db5e618d9517"
 DIGITS = 60
 THREADS = (1, 2, 3, 7)
 BAR = 30
