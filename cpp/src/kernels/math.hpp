@@ -204,7 +204,7 @@ SOFTLOSS_INLINE Pair<V> log_parts_inline(V u, V u_low) {
     const I exponent = shift_left<C::kMantissaBits>(k);
     const V z = as_float<T>(as_int(u) - exponent);
     // 2^(1 - k) is a number for every k, or 0 where u_low does not matter beside a huge logarithm.
-    const V z_low = (u_low * splat<V>(T(0.5))) * as_float<T>(as_int(splat<V>(2)) - exponent);
+    const V z_low = u_low * as_float<T>(as_int(splat<V>(2)) - exponent) * splat<V>(T(0.5));
     const I j = shift_right<C::kMantissaBits - 3>(above);
     const V reciprocal = lookup8<T>(kReciprocal<T>, j);
     const V t = fma(z, reciprocal, splat<V>(-1)), t_low = z_low * reciprocal, all = t + t_low;  // t is exact
