@@ -3,6 +3,7 @@
 Every option, dtype and layout is in test_matrix.py, errors are in test_errors.py.
 """
 
+import inspect
 import itertools
 
 import mpmath
@@ -38,6 +39,33 @@ def class_scores(name, shape, dtype, seed=0):
 def binary_scores(name, shape, dtype, seed=0):
     x = values("normal", shape, np.float64, seed)
     return (x if "logits" in name else reference.sigmoid(x)).astype(dtype)
+
+
+def parameters(name):
+    return [(p.name, p.kind, p.default) for p in inspect.signature(getattr(softloss, name)).parameters.values()]
+
+
+@pytest.mark.parametrize("name", [*CLASS_LOSSES, *BINARY_LOSSES])
+def test_signature_is_that_of_the_loss_and_grad_out(name):
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    assert parameters(f"{name}_and_grad") == [*parameters(name), ("grad_out", keyword, None)]
+
+
+@pytest.mark.parametrize(
+    "name, signature",
+    {
+        "cross_entropy_grad_hess": "(logits, target, /, *, axis=-1, weight=None, sample_weight=None, ignore_index=-100, "
+        "hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
+        "binary_cross_entropy_with_logits_grad_hess": "(logits, target, /, *, weight=None, pos_weight=None, "
+        "hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
+        "softmax_backward": "(y, dy, /, axis=-1, *, out=None)",
+        "log_softmax_backward": "(logy, dy, /, axis=-1, *, out=None)",
+    }.items(),
+)
+def test_signature(name, signature):
+    actual = inspect.signature(getattr(softloss, name))
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in actual.parameters.values()]
+    assert str(inspect.Signature(plain)) == signature
 
 
 # ---- PyTorch ---------------------------------------------
