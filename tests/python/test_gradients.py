@@ -54,8 +54,8 @@ def test_signature_is_that_of_the_loss_and_grad_out(name):
 @pytest.mark.parametrize(
     "name, signature",
     {
-        "cross_entropy_grad_hess": "(logits, target, /, *, axis=-1, weight=None, sample_weight=None, ignore_index=-100, "
-        "hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
+        "cross_entropy_grad_hess": "(logits, target, /, *, axis=-1, weight=None, sample_weight=None, "
+        "ignore_index=-100, hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
         "binary_cross_entropy_with_logits_grad_hess": "(logits, target, /, *, weight=None, pos_weight=None, "
         "hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
         "softmax_backward": "(y, dy, /, axis=-1, *, out=None)",
