@@ -263,7 +263,7 @@ def test_environment(value, kept):
     assert cached >= 16 * MIB if kept else cached == 0
 
 
-@pytest.mark.parametrize("value", ["", "many", "-5"])
+@pytest.mark.parametrize("value", ["", "many", "-5", "1e9", "512M"])
 def test_an_environment_that_is_no_number_of_bytes_leaves_the_default(value):
     assert int(run(CACHED, SOFTLOSS_CACHE_BYTES=value)) >= 16 * MIB
 
