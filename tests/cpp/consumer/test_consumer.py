@@ -181,32 +181,41 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
     """An empty folder with README's program in it, and the checkout that README speaks of."""
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "app.cpp").write_text(blocks("cpp")[0])
-    (folder / "CMakeLists.txt").write_text(blocks("cmake")[0])
-    (folder / "softloss").symlink_to(SOURCE)
-    return folder
+    (tmp_path / "app.cpp").write_text(blocks("cpp")[0])
+    (tmp_path / "CMakeLists.txt").write_text(blocks("cmake")[0])
+    (tmp_path / "softloss").symlink_to(SOURCE)
+    return tmp_path
+
+
+def readme_output() -> str:
+    """What README's program must print."""
+    loss = softloss.cross_entropy([[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]], [0, 1], label_smoothing=0.1)
+    return f"{loss:.4f}"
 
 
 # In README's order: pkg-config finds what cpp-prefix has installed.
 @pytest.mark.parametrize("name", ["cpp-wheel", "cpp-prefix", "cpp-pkg-config"])
-def test_readme(app: Path, name: str) -> None:
+def test_readme(app: Path, home: Path, name: str) -> None:
     command = README.partition(f"<!-- command: {name} -->\n```sh\n")[2].partition("```")[0]
     assert command
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    output = run("bash", "-euc", f"cd {shlex.quote(str(app))}\n{command}", HOME=str(app), PATH=path)
-    loss = softloss.cross_entropy([[2.0, 1.0, 0.1], [0.5, 2.0, 0.3]], [0, 1], label_smoothing=0.1)
-    assert output.splitlines()[-1] == f"{loss:.4f}"
+    output = run("bash", "-euc", f"cd {shlex.quote(str(app))}\n{command}", HOME=str(home), PATH=path)
+    assert output.splitlines()[-1] == readme_output()
 
 
 def test_readme_add_subdirectory(app: Path) -> None:
     text = blocks("cmake")[0].replace("find_package(softloss CONFIG REQUIRED)", "add_subdirectory(softloss)")
     assert "`add_subdirectory(softloss)`" in README
     (app / "CMakeLists.txt").write_text(text)
-    cmake(app / "embedded", source=app)
-    assert run(app / "embedded/app") == "0.4788\n"
+    cmake(app / "build", source=app)
+    assert run(app / "build/app").strip() == readme_output()
 
 
 # ---- examples ----
