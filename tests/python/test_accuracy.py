@@ -1,4 +1,4 @@
-"""The accuracy that is promised, against exact arithmetic: see docs/numerics.md for the table.
+"""The accuracy that is promised, against exact arithmetic: see docs/numerics.rst for the table.
 
 SOFTLOSS_LONG=1 pytest tests/python/test_accuracy.py takes rows and batches of ten million instead of one.
 """
@@ -199,6 +199,22 @@ def test_gradient_on_long_rows(n, dtype):
     for label in (x.argmax(-1), x.argmin(-1)):
         _, grad = softloss.cross_entropy_and_grad(x, label, dtype=dtype)
         assert_within(3, grad, true.cross_entropy_grad(label))
+
+
+@needs_long
+@both
+def test_long_equal_rows_beside_one_logit(dtype):
+    """Rounding errors of equal terms all have one sign, and the loss shows them when the others are few beside 1."""
+    n = 30_000
+    for log2_others in np.arange(-30, 4, 0.37):
+        fill = dtype(0.8)
+        top = dtype(0.8 + math.log(n) - log2_others * math.log(2))
+        x = np.full((1, n + 1), fill)
+        x[0, 7] = top
+        loss = softloss.cross_entropy(x, [7], reduction="none", dtype=dtype)
+        others = n * np.exp(LONG(fill) - LONG(top))
+        assert_within(2, loss, exact.pair(np.log1p(others)[None]), f"others: 2^{log2_others:.2f}")
+        assert_within(2, softloss.softmax(x)[0, 7], exact.pair(1 / (1 + others)), f"others: 2^{log2_others:.2f}")
 
 
 # ---- elements ---------------------------------------------
