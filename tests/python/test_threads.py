@@ -163,6 +163,20 @@ def test_cpu_affinity_is_respected():
     assert int(in_a_process(SHOW)) <= len(cpus)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+@pytest.mark.parametrize("quota, most", [("50000 100000", 1), ("100001 100000", 2), ("max 100000", 1024)])
+def test_the_quota_of_a_container_is_respected(quota, most, tmp_path):
+    """In a mount namespace where the quota's file says this, which takes root."""
+    (tmp_path / "cpu.max").write_text(quota)
+    enter = f"mount -t tmpfs quota /sys/fs/cgroup && cp {tmp_path}/cpu.max /sys/fs/cgroup/"
+    if subprocess.run(["unshare", "--mount", "sh", "-c", enter], capture_output=True).returncode:
+        pytest.skip("cannot make a mount namespace here")
+    inside = ["unshare", "--mount", "sh", "-c", enter + ' && exec "$0" -c "$1"', sys.executable, SHOW]
+    clean = {k: v for k, v in os.environ.items() if k not in ("SOFTLOSS_NUM_THREADS", "OMP_NUM_THREADS")}
+    done = subprocess.run(inside, env=clean, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) == min(most, int(in_a_process(SHOW))), done.stderr
+
+
 @pytest.mark.parametrize(
     "environment, threads",
     [
