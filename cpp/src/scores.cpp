@@ -18,6 +18,7 @@ constexpr int64_t kShortList = 128;
 /// One row as adjacent elements, and the kernels that read them.
 struct AdjacentRow {
     const StorageKernels& kernels;
+    DType dtype;
     const void* data;
     int64_t n;
 };
@@ -37,9 +38,10 @@ struct Workspace {
         const bool native =
             !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
         if (native && staging.plan.axis[0] == size_of(x.dtype))
-            return {active_table().of(x.dtype), static_cast<const char*>(x.data) + at[0], staging.plan.n};
+            return {active_table().of(x.dtype), x.dtype, static_cast<const char*>(x.data) + at[0],
+                    staging.plan.n};
         staging.read_row(at, Staging<T>::memory(scratch));
-        return {active_table().of(dtype_of<T>), Staging<T>::memory(scratch), staging.plan.n};
+        return {active_table().of(dtype_of<T>), dtype_of<T>, Staging<T>::memory(scratch), staging.plan.n};
     }
     double* values(void* scratch) const {
         return reinterpret_cast<double*>(static_cast<char*>(scratch) + lists);
@@ -47,12 +49,12 @@ struct Workspace {
 };
 
 /// The k largest of a row; NaN and -inf come last, in order of index.
-void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index, double* wide, DType dtype) {
+void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index, double* wide) {
     int64_t held = 0;
     if (k <= kShortList) {
         held = row.kernels.top(row.data, row.n, k, value, index);
     } else {
-        gather(static_cast<const char*>(row.data), size_of(dtype), row.n, dtype, false, wide);
+        gather(static_cast<const char*>(row.data), size_of(row.dtype), row.n, row.dtype, false, wide);
         std::vector<int64_t> order(row.n);
         std::iota(order.begin(), order.end(), 0);
         const auto counts = [&](int64_t i) { return wide[i] > -std::numeric_limits<double>::infinity(); };
@@ -118,24 +120,23 @@ void topk_rows(const TensorView& x, const MutableTensorView& prob, const Mutable
                const ScoreOptions& options, const Plan& plan, int axis) {
     const int64_t k = options.k;
     const Workspace<T> space(x, plan, k);
-    for_each_batch(
-        plan, std::min(rows_per_task(plan), kRows), space.bytes + k * sizeof(T),
-        [&](const Strides& at, int64_t rows, void* scratch) {
-            double* const value = space.values(scratch);
-            int64_t* const places = reinterpret_cast<int64_t*>(value + k);
-            T* const p = reinterpret_cast<T*>(static_cast<char*>(scratch) + space.bytes);
-            for (int64_t r = 0; r < rows; ++r) {
-                const Strides here = row_at(at, plan, r);
-                const AdjacentRow row = space.row(here, scratch);
-                const DType dtype = &row.kernels == &active_table().of(x.dtype) ? x.dtype : dtype_of<T>;
-                find_top(row, k, value, places, value + 2 * k, dtype);
-                row.kernels.softmax_at(row.data, row.n, places, k, p, {options.temperature, false, scratch});
-                for (int64_t i = 0; i < k; ++i) {
-                    put(&prob, here, 1, prob.strides[axis], i, p[i]);
-                    put(&index, here, 2, index.strides[axis], i, places[i]);
-                }
-            }
-        });
+    for_each_batch(plan, std::min(rows_per_task(plan), kRows), space.bytes + k * sizeof(T),
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       double* const value = space.values(scratch);
+                       int64_t* const places = reinterpret_cast<int64_t*>(value + k);
+                       T* const p = reinterpret_cast<T*>(static_cast<char*>(scratch) + space.bytes);
+                       for (int64_t r = 0; r < rows; ++r) {
+                           const Strides here = row_at(at, plan, r);
+                           const AdjacentRow row = space.row(here, scratch);
+                           find_top(row, k, value, places, value + 2 * k);
+                           row.kernels.softmax_at(row.data, row.n, places, k, p,
+                                                  {options.temperature, false, scratch});
+                           for (int64_t i = 0; i < k; ++i) {
+                               put(&prob, here, 1, prob.strides[axis], i, p[i]);
+                               put(&index, here, 2, index.strides[axis], i, places[i]);
+                           }
+                       }
+                   });
 }
 
 struct Tokens {
@@ -170,10 +171,9 @@ void token_rows(const Tokens& t) {
             for (int64_t r = 0; r < rows; ++r) {
                 const Strides here = row_at(at, t.plan, r);
                 const AdjacentRow row = space.row(here, scratch);
-                const DType dtype = &row.kernels == &active_table().of(t.x.dtype) ? t.x.dtype : dtype_of<T>;
                 const RowOptions options{temperature, false, scratch};
                 T maximum, rest;
-                row.kernels.partition({static_cast<const char*>(row.data), 0, size_of(dtype)}, 1, row.n,
+                row.kernels.partition({static_cast<const char*>(row.data), 0, size_of(row.dtype)}, 1, row.n,
                                       &maximum, &rest, options);
                 const auto logprob = [&](double x) {
                     return -((static_cast<double>(maximum) - x) / temperature + static_cast<double>(rest));
@@ -194,7 +194,7 @@ void token_rows(const Tokens& t) {
                 put(t.out.rank, here, 3, 0, 0, label ? 1 + scores.greater : int64_t{0});
                 put(t.out.entropy, here, 2, 0, 0, static_cast<double>(rest) + scores.gap);
                 if (k == 0) continue;
-                find_top(row, k, value, places, value + 2 * k, dtype);
+                find_top(row, k, value, places, value + 2 * k);
                 for (int64_t i = 0; i < k; ++i) {
                     put(t.out.top_logprob, here, 4, t.out.top_logprob->strides.back(), i, logprob(value[i]));
                     put(t.out.top_index, here, 5, t.out.top_index->strides.back(), i, places[i]);

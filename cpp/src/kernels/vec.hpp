@@ -795,7 +795,7 @@ SOFTLOSS_INLINE Vec<Compute<S>, N> load_first(const S* p, int valid) {
 #endif
         S all[N] = {};
         for (int i = 0; i < N; ++i) {
-            if (i < valid) __builtin_memcpy(all + i, p + i, sizeof(S));
+            if (i < valid) __builtin_memcpy(all + i, (const char*)p + i * sizeof(S), sizeof(S));
         }
         return from_storage<N>(all);
 #endif
@@ -831,7 +831,7 @@ SOFTLOSS_INLINE void store_first(S* p, Vec<T, N> v, int valid) {
         S all[N];
         to_storage(all, v);
         for (int i = 0; i < N; ++i) {
-            if (i < valid) __builtin_memcpy(p + i, all + i, sizeof(S));
+            if (i < valid) __builtin_memcpy((char*)p + i * sizeof(S), all + i, sizeof(S));
         }
 #endif
     }
