@@ -389,6 +389,9 @@ Call draw(Source& s) {
         lists.push_back(std::max<int64_t>(c.k, 0));
         for (int i = 0; i < 6; ++i)
             result(i < 4 ? rows : lists, i == 0 || i == 3 || i == 4 ? floats : DType::int64);
+        // outputs of one type have one layout
+        c.out[2] = c.out[1];
+        c.out[3] = c.out[0];
     } else if (c.function == kLogsumexp) {
         result(rows, floats);
     } else if (!(class_loss || binary) || c.gradient || c.function == kClassHessian ||
