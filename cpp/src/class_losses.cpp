@@ -494,6 +494,8 @@ void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
                              const ClassLossOptions& options, const HessianOptions& hessian) {
     ClassLossOptions plain = options;
     plain.label_smoothing = 0;
+    plain.dtype = compute_dtype(logits);
+    check_hessian(hessian);
     ClassLoss c{Scores::logits, "logits", logits, target, plain, {&grad, &hess, hessian}};
     if (is_floating(target.dtype)) fail("target must hold class indices, got class probabilities");
     prepare(c, nullptr);

@@ -241,7 +241,10 @@ void binary_cross_entropy_with_logits_grad_hess(const TensorView& logits, const 
                                                 const MutableTensorView& grad, const MutableTensorView& hess,
                                                 const BinaryLossOptions& options,
                                                 const HessianOptions& hessian) {
-    BinaryLoss b{true, logits, target, options, nullptr, &grad, &hess, hessian};
+    BinaryLossOptions own = options;
+    own.dtype = compute_dtype(logits);
+    check_hessian(hessian);
+    BinaryLoss b{true, logits, target, own, nullptr, &grad, &hess, hessian};
     prepare(b);
     if (logits.size() > 0) run(b);
 }

@@ -192,6 +192,18 @@ inline bool streams(const MutableTensorView& out) {
     return out.size() * size_of(out.dtype) > kStreamBytes;
 }
 
+/// What x computes in where nothing else is asked for.
+inline DType compute_dtype(const TensorView& x) {
+    return x.dtype == DType::float64 || !is_floating(x.dtype) ? DType::float64 : DType::float32;
+}
+inline void check_hessian(const HessianOptions& h) {
+    const auto check = [](const char* name, double value) {
+        if (!(value >= 0 && std::isfinite(value)))
+            fail(std::string(name) + " must be finite and not negative, got " + std::to_string(value));
+    };
+    check("hess_scale", h.scale);
+    check("hess_min", h.floor);
+}
 inline void check_temperature(double t) {
     if (!(t > 0 && std::isfinite(t) && std::isfinite(static_cast<float>(1 / t)) &&
           static_cast<float>(1 / t) > 0)) {

@@ -6,6 +6,7 @@
 // Views point at NumPy's own shape and strides: an Array must outlive its views.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -252,13 +253,19 @@ inline py::object scalar_if_0d(const Array& result) {
 /// A NumPy scalar of float32 or float64.
 inline py::object scalar(double value, DType dtype) {
     using MakeScalar = PyObject* (*)(void*, PyObject*, PyObject*);
-    static const MakeScalar make = [] {
-        const auto core = py::module_::import("numpy").attr("__version__").cast<std::string>()[0] == '1'
-                              ? py::module_::import("numpy.core.multiarray")
-                              : py::module_::import("numpy._core.multiarray");
-        void** const api = static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
-        return reinterpret_cast<MakeScalar>(api[60]);  // PyArray_Scalar, at this place in every NumPy
-    }();
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<MakeScalar> storage;
+    const MakeScalar make =
+        storage
+            .call_once_and_store_result([] {
+                const auto core =
+                    py::module_::import("numpy").attr("__version__").cast<std::string>()[0] == '1'
+                        ? py::module_::import("numpy.core.multiarray")
+                        : py::module_::import("numpy._core.multiarray");
+                void** const api =
+                    static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
+                return reinterpret_cast<MakeScalar>(api[60]);  // PyArray_Scalar, at this place in every NumPy
+            })
+            .get_stored();
     float narrow = static_cast<float>(value);
     const bool wide = dtype == DType::float64;
     PyObject* const made =

@@ -24,9 +24,11 @@ SOFTLOSS_INLINE V share_of(V numerator, Pair<V> whole) {
 /// <= 1.6 ULP; sigmoid(+-inf) = 1, 0.
 template <class V>
 SOFTLOSS_INLINE V sigmoid(V x) {
-    const V zero = splat<V>(0), c = splat<V>(kExpFactor<typename LanesOf<V>::type>);
-    const V e = exp_nonpositive(-abs(x));
-    return share_of(select(less(x, zero), e, c), fast_two_sum(c, e));
+    using T = typename LanesOf<V>::type;
+    const V zero = splat<V>(0), c = splat<V>(kExpFactor<T>), down = splat<V>(kExpDown<T>);
+    // The quotient is taken of scaled numbers: its correction would be lost below the smallest normal one.
+    const V scaled = exp_scaled(-abs(x));
+    return share_of(select(less(x, zero), scaled, c / down), fast_two_sum(c, scaled * down)) * down;
 }
 
 /// log1p(exp(-|x|)) from e = c exp(-|x|).

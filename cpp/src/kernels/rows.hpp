@@ -155,7 +155,7 @@ struct ClassSum {
 
 /// Others below this are summed again by CarefulSum: ExpSum's error is relative to kUnit.
 template <class T>
-constexpr T kSmallOthers = kUnit<T> / 1024;
+constexpr T kSmallOthers = kUnit<T> / 16;
 
 /// A NaN of one bit pattern for every way a NaN can arise.
 template <class T>
@@ -212,8 +212,8 @@ struct RowSum {
 /// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where Stash. `next` and `out`: what is read
 /// and written later, fetched meanwhile.
 template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
-SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash, const char* next,
-                                  const char* out) {
+SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
+                                  const char* next, const char* out) {
     constexpr int W = kLanes<T>;
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
@@ -286,7 +286,8 @@ template <class S>
 template <bool Others, bool Stash, class S>
 [[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
-                                  std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out) {
+                                  std::int64_t pitch, Stats<Compute<S>>& stats, const char* next,
+                                  RowsOut out) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
@@ -298,7 +299,7 @@ template <bool Others, bool Stash, class S>
         for (int r = 0; r < count; ++r) {
             const Ref ref(all, r);
             auto s = row_sum<Others, false, Stash>(row(r), n, ref, stash + r * pitch, next + r * x.row,
-                                                     out.data + r * out.row);
+                                                   out.data + r * out.row);
             if constexpr (Others) {
                 if (!(kSmallOthers<T> <= s.sum.hi)) s = careful_row_sum(row(r), n, ref);
             }
@@ -350,7 +351,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
                                                           : RowsOut{const_cast<char*>(next), x.row, x.axis};
         Stats<T> stats;
         if (stashed)
-            rows_stats<Op::kOthers, Op::kExp, S>(block, count, n, temperature, stash, pitch, stats, next, out);
+            rows_stats<Op::kOthers, Op::kExp, S>(block, count, n, temperature, stash, pitch, stats, next,
+                                                 out);
         else rows_stats<Op::kOthers, false, S>(block, count, n, temperature, stash, pitch, stats, next, out);
         const auto finishes = op.finish(stats, first, count);
         if constexpr (Op::kResults > 0) {

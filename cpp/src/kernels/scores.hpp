@@ -68,8 +68,8 @@ void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::
         tile_stats<false, false>(tile, tile, W, n, temperature, stats);
     } else {
         char* const here = const_cast<char*>(static_cast<const char*>(x_));
-        rows_stats<false, false, S>({here, 0, sizeof(S)}, 1, n, temperature, static_cast<T*>(options.scratch), 0, stats, here,
-                                    {here, 0, sizeof(S)});
+        rows_stats<false, false, S>({here, 0, sizeof(S)}, 1, n, temperature, static_cast<T*>(options.scratch),
+                                    0, stats, here, {here, 0, sizeof(S)});
     }
     const auto finish = Softmax<T>().finish(stats, 0, 1).row(0);
     for_each_vector<W>(k, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
