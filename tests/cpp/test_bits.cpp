@@ -216,10 +216,20 @@ struct Operands {
     }
 };
 
+template <class Options>
+struct Functions {
+    using Loss = double (*)(const softloss::TensorView&, const softloss::TensorView&, const Options&,
+                            const softloss::MutableTensorView*);
+    using LossAndGrad = double (*)(const softloss::TensorView&, const softloss::TensorView&,
+                                   const softloss::MutableTensorView&, const Options&,
+                                   const softloss::MutableTensorView*);
+};
+
 /// A loss, reduced or not, and with `grad` its gradient: plain and with_grad are its two functions.
-template <class Options, class Loss, class LossAndGrad>
+template <class Options>
 std::vector<Array> loss_arrays(const Case& c, const Operands& in, const Layout& layout, const Shape& shape,
-                               const Options& options, Loss loss, LossAndGrad loss_and_grad) {
+                               const Options& options, typename Functions<Options>::Loss loss,
+                               typename Functions<Options>::LossAndGrad loss_and_grad) {
     const bool unreduced = options.reduction == softloss::Reduction::none;
     Array losses(options.dtype, unreduced ? shape : Shape{}), grad(c.dtype, c.shape, layout);
     const auto to = losses.out(), to_grad = grad.out();
