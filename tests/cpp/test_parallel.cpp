@@ -89,7 +89,9 @@ TEST_CASE("results are the same from inside a parallel region and while the numb
     softloss::softmax(x.view(), expected.out());
     const Threads setting(3);
     std::atomic<int> wrong{0};
+#if defined(_OPENMP)
 #pragma omp parallel for num_threads(4)
+#endif
     for (int i = 0; i < 16; ++i) {
         Tensor<float> y({400, 500});
         softloss::softmax(x.view(), y.out());
