@@ -5,7 +5,6 @@
 // Rows go one at a time, so that all passes over a row but the first find it in the cache. Nothing of the size of the
 // input is allocated.
 #include <atomic>
-#include <numeric>
 
 #include "operands.hpp"
 
@@ -55,10 +54,11 @@ void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index, 
         held = row.kernels.top(row.data, row.n, k, value, index);
     } else {
         gather(static_cast<const char*>(row.data), size_of(row.dtype), row.n, row.dtype, false, wide);
-        std::vector<int64_t> order(row.n);
-        std::iota(order.begin(), order.end(), 0);
-        const auto counts = [&](int64_t i) { return wide[i] > -std::numeric_limits<double>::infinity(); };
-        const int64_t numbers = std::stable_partition(order.begin(), order.end(), counts) - order.begin();
+        std::vector<int64_t> order;
+        for (int64_t i = 0; i < row.n; ++i) {
+            if (wide[i] > -std::numeric_limits<double>::infinity()) order.push_back(i);
+        }
+        const int64_t numbers = static_cast<int64_t>(order.size());
         held = std::min(k, numbers);
         std::partial_sort(
             order.begin(), order.begin() + held, order.begin() + numbers,
