@@ -82,3 +82,16 @@ TEST_CASE("views of wild extents are refused before anything is computed from th
         CHECK(cell == 7);
     }
 }
+
+TEST_CASE("losses are written to floats alone") {
+    const Tensor<float> x = numbers<float>({2, 3}, 1, 2);
+    const Tensor<std::int64_t> label({2});
+    Tensor<std::int64_t> rows({2}), elements({2, 3});
+    const auto to_rows = rows.out(), to_elements = elements.out();
+    CHECK_THROWS_AS(
+        softloss::cross_entropy(x.view(), label.view(), {.reduction = softloss::Reduction::none}, &to_rows),
+        std::invalid_argument);
+    CHECK_THROWS_AS(softloss::binary_cross_entropy_with_logits(
+                        x.view(), x.view(), {.reduction = softloss::Reduction::none}, &to_elements),
+                    std::invalid_argument);
+}

@@ -75,7 +75,9 @@ void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::
     for_each_vector<W>(k, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         S picked[W] = {};
         T e[W];
-        for (int j = 0; j < valid; ++j) __builtin_memcpy(picked + j, x + index[i + j], sizeof(S));
+        for (int j = 0; j < valid; ++j) {
+            __builtin_memcpy(picked + j, (const char*)x + index[i + j] * std::int64_t{sizeof(S)}, sizeof(S));
+        }
         exp_values(picked, W, spread(stats.maximum, 0), temperature, e);
         store_some(prob + i, canonical<T>(finish(load<V<T>>(e))), valid);
     });
