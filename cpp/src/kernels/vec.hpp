@@ -713,7 +713,7 @@ SOFTLOSS_INLINE Vec<float, N> from_storage(const float16* p) {
         Vec<float, N> r;
         for (int i = 0; i < N; ++i) {
             std::uint16_t h;
-            __builtin_memcpy(&h, p + i, sizeof h);
+            __builtin_memcpy(&h, (const char*)p + i * sizeof h, sizeof h);
             r.raw[i] = half_to_float(h);
         }
         return r;
@@ -743,7 +743,7 @@ SOFTLOSS_INLINE void to_storage(float16* p, Vec<float, N> v) {
 #endif
         for (int i = 0; i < N; ++i) {
             const std::uint16_t h = float_to_half(v.raw[i]);
-            __builtin_memcpy(p + i, &h, sizeof h);
+            __builtin_memcpy((char*)p + i * sizeof h, &h, sizeof h);
         }
     }
 }
