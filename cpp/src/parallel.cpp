@@ -39,6 +39,7 @@ std::atomic<bool> forked{false};
 #if defined(__unix__) || defined(__APPLE__)
 [[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
+#endif
 
 /// What a container's quota grants (Linux, cgroup v2), rounded up.
 int cpus_of_quota() {
@@ -49,7 +50,6 @@ int cpus_of_quota() {
     }
     return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1024.0)) : INT_MAX;
 }
-#endif
 
 int available_cpus() {
     int cpus = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -142,7 +142,7 @@ int threads_for([[maybe_unused]] std::int64_t work) {
 }
 
 void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body) {
-    const int wanted = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
+    [[maybe_unused]] const int wanted = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
     const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
 #if defined(_OPENMP)
     if (wanted > 1) {
