@@ -1,6 +1,8 @@
-// Sums over a row weighted by a distribution: what soft targets, label smoothing and probabilities as input need.
+// Sums over a row weighted by a distribution: what soft targets, label smoothing, probabilities as input and the backward
+// forms of the transforms need.
 //
-// Lives here: weighted sums and the logarithm of a block. Must not: targets, reductions over rows (the callers of the table).
+// Lives here: weighted sums, the logarithm of a block, gradients that follow from such a sum. Must not: losses against class
+// indices (softmax.hpp), targets, reductions over rows (the callers of the table).
 //
 // Every term is >= 0 for weights >= 0, so nothing cancels. Products and sums carry their rounding errors along
 // (Ogita, Rump and Oishi, "Accurate sum and dot product", 2005), in the class order of reduce.hpp.

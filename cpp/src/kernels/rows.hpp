@@ -1,7 +1,7 @@
 // Rows: their maximum, their sum of exponentials and their results, for any layout.
 //
 // Lives here: how rows are read and written (along the vectors or across them), the reference that keeps exp exact, the
-// passes over a row. Must not: what an operation makes of them (softmax.hpp, cross_entropy.hpp), threads.
+// passes over a row. Must not: what an operation makes of them (softmax.hpp, scores.hpp), threads.
 //
 // The reference. The rounding of x - max alone would cost up to |x - max| / 2 ULP in exp. So x stays as it is while
 // |max| <= kFar, and exp(x) is held as exp(x) * 2^(kExpBias - N), N = round(max / ln 2): a power of two costs no
@@ -108,8 +108,7 @@ SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperat
     }
 }
 
-/// What is known of W rows, one in each lane. sum: of the exponentials in units
-/// of the reference, without those of the maxima where Op::kOthers; maxima: their number, then.
+/// What is known of W rows, one in each lane. sum: of the exponentials in units of the reference, without those of the maxima where Op::kOthers; maxima: their number, then.
 template <class T>
 struct Stats {
     V<T> maximum;
