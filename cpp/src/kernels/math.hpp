@@ -125,6 +125,12 @@ SOFTLOSS_INLINE Pair<V> operator+(Pair<V> a, Pair<V> b) {
     const Pair<V> s = two_sum(a.hi, b.hi);
     return fast_two_sum(s.hi, s.lo + (a.lo + b.lo));
 }
+/// a b to nearly twice the precision of V.
+template <class V>
+SOFTLOSS_INLINE Pair<V> operator*(Pair<V> a, Pair<V> b) {
+    const V p = a.hi * b.hi;
+    return {p, fma(a.hi, b.hi, -p) + fma(a.hi, b.lo, a.lo * b.hi)};
+}
 /// a / b to nearly twice the precision of V: the quotient by a reciprocal, then what it lacks.
 template <class V>
 SOFTLOSS_INLINE Pair<V> operator/(Pair<V> a, Pair<V> b) {

@@ -99,9 +99,41 @@ SOFTLOSS_INLINE Pair<V<T>> fold_classes(Pair<V<T>>* classes) {
     return fast_two_sum(classes[0].hi, classes[0].lo);
 }
 
+template <bool Upper, int Group, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> halves(Vec<T, N> a, Vec<T, N> b) {
+    return half_groups<Upper, Group>(a, b);
+}
+template <bool Upper, int Group, class V>
+SOFTLOSS_INLINE Pair<V> halves(Pair<V> a, Pair<V> b) {
+    return {half_groups<Upper, Group>(a.hi, b.hi), half_groups<Upper, Group>(a.lo, b.lo)};
+}
+/// The same trees for W rows at once: rows[r] holds the lanes of row r, lane r of the result is what they fold to.
+template <class Row, std::size_t M, class Add>
+SOFTLOSS_INLINE Row fold_rows(const Row (&rows)[M], Add add) {
+    if constexpr (M == 1) {
+        return rows[0];
+    } else {
+        Row half[M / 2];
+        unrolled<M / 2>([&](int k) SOFTLOSS_LAMBDA {
+            half[k] = add(halves<false, M>(rows[2 * k], rows[2 * k + 1]),
+                          halves<true, M>(rows[2 * k], rows[2 * k + 1]));
+        });
+        return fold_rows(half, add);
+    }
+}
+
 template <class T>
-SOFTLOSS_INLINE T fold_max(V<T> v) {
-    return fold(v, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
+[[gnu::noinline]] V<T> fold_max(const V<T> (&rows)[kLanes<T>]) {
+    return fold_rows(rows, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
+}
+template <class T>
+[[gnu::noinline]] Pair<V<T>> fold_sums(const Pair<V<T>> (&rows)[kLanes<T>]) {
+    const auto s = fold_rows(rows, [](auto a, auto b) SOFTLOSS_LAMBDA { return add_loosely(a, b); });
+    return fast_two_sum(s.hi, s.lo);
+}
+template <class T>
+[[gnu::noinline]] V<T> fold_counts(const IntVec<T, kLanes<T>> (&rows)[kLanes<T>]) {
+    return convert<T>(fold_rows(rows, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; }));
 }
 
 }  // namespace

@@ -16,10 +16,11 @@
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
 //   Op::kExp         its results are made of exponentials, else of the elements;
-//   op.finish(stats, first row, rows)   what is left of up to W rows: a function vector -> result, row by row in the lanes;
-//                    .row(r) is the same for row r alone, in every lane;
+//   op.finish(stats, first row, rows, finish)   leaves what is left of up to W rows, an Op::Finish: a function vector ->
+//                    result, row by row in the lanes; .row(r) is the same for row r alone, in every lane;
 //   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector));
-//   op.after(first row, rows)           called when the results of these rows are written.
+//   Op::kLabels      the result at one place of each row is another: finish.at(i, results of element i of W rows) across the
+//                    vectors; op.after(first row, rows) puts it there when rows along them are written.
 // The passes that all operations share are functions of their own, to keep the library small.
 #pragma once
 
@@ -46,12 +47,12 @@ struct Temperature {
     }
 };
 
-/// Lane r in every lane.
+/// Lane r in every lane, read from where v lies.
 template <class T, int N>
-SOFTLOSS_INLINE Vec<T, N> spread(Vec<T, N> v, int r) {
-    T lanes[N];
-    store(lanes, v);
-    return splat<Vec<T, N>>(lanes[r]);
+SOFTLOSS_INLINE Vec<T, N> spread(const Vec<T, N>& v, int r) {
+    T lane;
+    __builtin_memcpy(&lane, reinterpret_cast<const char*>(&v) + r * sizeof(T), sizeof(T));
+    return splat<Vec<T, N>>(lane);
 }
 
 /// near: |max| <= kFar in every lane and temperature 1, the usual case. any: any maximum, any temperature.
@@ -115,6 +116,8 @@ struct Stats {
     Pair<V<T>> largest;  ///< the maximum's exponential, where Op::kOthers
     Pair<V<T>> sum;
     V<T> maxima;
+    const T* tile = nullptr;  ///< where the rows lie across the vectors: element i at tile + i * pitch
+    std::int64_t pitch = 0;
 };
 
 /// The accumulator of one class.
@@ -183,9 +186,9 @@ SOFTLOSS_INLINE void store_some(S* y, V<Compute<S>> v, int valid) {
     else store_first(y, v, valid);
 }
 
-/// x: (n) adjacent elements, n >= W -> the largest, with +0 for -0.
+/// x: (n) adjacent elements, n >= W -> the largest of each class.
 template <class S>
-SOFTLOSS_INLINE Compute<S> row_max(const S* x, std::int64_t n) {
+SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     V<T> m0 = from_storage<W>(x), m1 = m0, m2 = m0, m3 = m0;
@@ -198,14 +201,14 @@ SOFTLOSS_INLINE Compute<S> row_max(const S* x, std::int64_t n) {
     }
     for (; i + W <= n; i += W) m0 = max(m0, from_storage<W>(x + i));
     if (i < n) m1 = max(m1, from_storage<W>(x + n - W));
-    return fold_max<T>(max(max(m0, m1), max(m2, m3))) + T(0);
+    return max(max(m0, m1), max(m2, m3));
 }
 
-/// The sum of a row's exponentials, of all or without those of the maxima, and the number of these.
+/// The sums of a row's classes: of all exponentials or without those of the maxima, and the number of these.
 template <class T>
 struct RowSum {
-    Pair<T> sum;
-    T maxima;
+    Pair<V<T>> sum;
+    IntVec<T, kLanes<T>> maxima;
 };
 
 /// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where Stash. `next` and `out`: what is read
@@ -234,8 +237,7 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T,
         all = all + sum.sum.total();
         maxima = maxima + sum.maxima;
     }
-    const auto plus = [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; };
-    return {fold_lanes(all), Others ? static_cast<T>(fold(maxima, plus)) : T(0)};
+    return {all, maxima};
 }
 template <class S, class T, Range R>
 [[gnu::noinline]] RowSum<T> careful_row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref) {
@@ -250,28 +252,31 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
     constexpr int W = kLanes<T>;
     constexpr std::int64_t kLine = 64 / sizeof(S);
     std::int64_t i = 0;
+    const auto put = [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
+        store_some(y + at, finish(valid == W ? from_storage<W>(from + at) : load_first<W>(from + at, valid)),
+                   valid);
+    };
     const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(y) & 63);
-    const bool in_place = static_cast<const void*>(from) == static_cast<const void*>(y);
-    if (n >= 2 * kLine && misaligned % sizeof(S) == 0 && !in_place) {
-        // A line as it lies, then aligned lines; the elements in between are made twice.
-        for (int k = 0; k < kLine; k += W) to_storage(y + k, finish(from_storage<W>(from + k)));
-        i = (64 - misaligned) / std::int64_t{sizeof(S)};
-        if (stream_) {
-            for (; i + kLine <= n; i += kLine) {
-                if constexpr (kLine == W) {
-                    stream(y + i, finish(from_storage<W>(from + i)));
-                } else {
-                    S line[kLine];
-                    for (int k = 0; k < kLine; k += W)
-                        to_storage(line + k, finish(from_storage<W>(from + i + k)));
-                    stream(reinterpret_cast<T*>(y + i), load<V<T>>(reinterpret_cast<const T*>(line)));
-                }
+    const std::int64_t head = (64 - misaligned) % 64 / std::int64_t{sizeof(S)};
+    const bool lines = n >= 2 * kLine && misaligned % sizeof(S) == 0;
+    if (lines && stream_) {
+        for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
+        for (i = head; i + kLine <= n; i += kLine) {
+            if constexpr (kLine == W) {
+                stream(y + i, finish(from_storage<W>(from + i)));
+            } else {
+                S line[kLine];
+                for (int k = 0; k < kLine; k += W)
+                    to_storage(line + k, finish(from_storage<W>(from + i + k)));
+                stream(reinterpret_cast<T*>(y + i), load<V<T>>(reinterpret_cast<const T*>(line)));
             }
         }
+    } else if (lines && static_cast<const void*>(from) != static_cast<const void*>(y)) {
+        for (; i < kLine; i += W) put(i, W);  // a line as it lies; what it shares with the next is made twice
+        i = head == 0 ? kLine : head;
     }
-    for (; i + W <= n; i += W) to_storage(y + i, finish(from_storage<W>(from + i)));
-    if (i < n)
-        store_first(y + i, finish(load_first<W>(from + i, static_cast<int>(n - i))), static_cast<int>(n - i));
+    for (; i + W <= n; i += W) put(i, W);
+    if (i < n) put(i, static_cast<int>(n - i));
 }
 
 template <class S>
@@ -290,27 +295,38 @@ template <bool Others, bool Stash, class S>
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
-    T maximum[W], hi[W] = {}, lo[W] = {}, maxima[W] = {};
-    for (int r = 0; r < count; ++r) maximum[r] = row_max(row(r), n);
-    for (int r = count; r < W; ++r) maximum[r] = maximum[0];
-    with_reference<T>(load<V<T>>(maximum), temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
-        using Ref = Plain<decltype(all)>;
-        for (int r = 0; r < count; ++r) {
-            const Ref ref(all, r);
-            auto s = row_sum<Others, false, Stash>(row(r), n, ref, stash + r * pitch, next + r * x.row,
-                                                   out.data + r * out.row);
-            if constexpr (Others) {
-                if (!(kSmallOthers<T> <= s.sum.hi)) s = careful_row_sum(row(r), n, ref);
+    V<T> maximum[W];
+    for (int r = 0; r < W; ++r) maximum[r] = r < count ? row_max(row(r), n) : maximum[0];
+    Pair<V<T>> sum[W] = {};
+    IntVec<T, W> maxima[W] = {};
+    with_reference<T>(
+        fold_max<T>(maximum) + splat<V<T>>(0), temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
+            using Ref = Plain<decltype(all)>;
+            for (int r = 0; r < count; ++r) {
+                const auto s = row_sum<Others, false, Stash>(row(r), n, Ref(all, r), stash + r * pitch,
+                                                             next + r * x.row, out.data + r * out.row);
+                sum[r] = s.sum;
+                maxima[r] = s.maxima;
             }
-            hi[r] = s.sum.hi;
-            lo[r] = s.sum.lo;
-            maxima[r] = s.maxima;
-        }
-        stats.maximum = all.maximum;
-        if constexpr (Others) stats.largest = all.exp(all.maximum).pair();
-    });
-    stats.sum = {load<V<T>>(hi), load<V<T>>(lo)};
-    stats.maxima = load<V<T>>(maxima);
+            stats.sum = fold_sums<T>(sum);
+            stats.maximum = all.maximum;
+            if constexpr (Others) {
+                stats.largest = all.exp(all.maximum).pair();
+                stats.maxima = fold_counts<T>(maxima);
+                // A NaN counts as small, but not a row that isn't there.
+                T hi[W], lo[W];
+                store(hi, stats.sum.hi);
+                store(lo, stats.sum.lo);
+                for (int r = 0; r < count; ++r) {
+                    if (kSmallOthers<T> <= hi[r]) continue;
+                    const auto s = careful_row_sum(row(r), n, Ref(all, r));
+                    const auto folded = fold_lanes(s.sum);
+                    hi[r] = folded.hi;
+                    lo[r] = folded.lo;
+                }
+                stats.sum = {load<V<T>>(hi), load<V<T>>(lo)};
+            }
+        });
 }
 
 /// e = exp(x) in units of the reference that belongs to the maximum.
@@ -328,6 +344,9 @@ template <class S>
 /// Elements of the rows whose passes go in turn: they and their exponentials fit into the first cache.
 constexpr std::int64_t kTogether = 4096;
 
+/// Bytes of the shortest row worth to be streamed.
+constexpr std::int64_t kStreamedRow = 2048;
+
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
 SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
@@ -336,10 +355,11 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
-    // The ends of short rows share lines, which must not be written by halves.
-    const bool streamed = options.stream && n * std::int64_t{sizeof(S)} >= 4096;
+    // The ends of rows share lines, which cannot go past the caches.
+    const bool streamed = options.stream && n * std::int64_t{sizeof(S)} >= kStreamedRow;
     const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t pitch = (n + W - 1) / W * W;
+    const std::int64_t pitch =
+        ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
@@ -353,7 +373,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
             rows_stats<Op::kOthers, Op::kExp, S>(block, count, n, temperature, stash, pitch, stats, next,
                                                  out);
         else rows_stats<Op::kOthers, false, S>(block, count, n, temperature, stash, pitch, stats, next, out);
-        const auto finishes = op.finish(stats, first, count);
+        typename Op::Finish finishes;
+        op.finish(stats, first, count, finishes);
         if constexpr (Op::kResults > 0) {
             for (int r = 0; r < count; ++r) {
                 const auto finish = finishes.row(r);
@@ -383,7 +404,7 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
                     [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
             }
         }
-        op.after(first, count);
+        if constexpr (Op::kLabels) op.after(first, count);
     }
 }
 
@@ -397,8 +418,8 @@ constexpr int kMaxGroups = 16;
 /// where rows are adjacent. `flat` has room for W rows of kShortRow elements and one vector. `more`: rows follow these, so
 /// that a few elements beyond them may be read.
 template <class S>
-[[gnu::noinline]] void load_tile(RowsIn x, int rows, std::int64_t n, Compute<S>* tile, std::int64_t pitch,
-                                 Compute<S>* flat, bool more) {
+[[gnu::noinline]] void load_tile(const RowsIn& x, int rows, std::int64_t n, Compute<S>* tile,
+                                 std::int64_t pitch, Compute<S>* flat, bool more) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
     if (x.row == sizeof(S)) {
@@ -453,13 +474,15 @@ template <class S>
     for (std::int64_t i = 0; i < n; i += P) {
         const std::int64_t first = i + P <= n || n < P ? i : n - P;
         load_columns(source + first, row, columns);
-        for (int c = 0; c < P && first + c < n; ++c) store(tile + (first + c) * pitch, columns[c]);
+        unrolled<P>([&](int c) SOFTLOSS_LAMBDA {
+            if (first + c < n) store(tile + (first + c) * pitch, columns[c]);
+        });
     }
 }
 
 /// The reverse. Adjacent elements of short rows are put together in `flat` where a store would touch what follows.
 template <class S>
-[[gnu::noinline]] void store_tile(const Compute<S>* tile, std::int64_t pitch, RowsOut y, int rows,
+[[gnu::noinline]] void store_tile(const Compute<S>* tile, std::int64_t pitch, const RowsOut& y, int rows,
                                   std::int64_t n, Compute<S>* flat) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
@@ -492,7 +515,9 @@ template <class S>
     V<T> columns[P];
     for (std::int64_t i = 0; i < n; i += P) {
         const std::int64_t first = i + P <= n || n < P ? i : n - P;
-        for (int c = 0; c < P; ++c) columns[c] = load<V<T>>(tile + (first + c < n ? first + c : 0) * pitch);
+        unrolled<P>([&](int c) SOFTLOSS_LAMBDA {
+            columns[c] = load<V<T>>(tile + (first + c < n ? first + c : 0) * pitch);
+        });
         store_columns(flat + first, n, columns);
     }
     if (y.row == n * std::int64_t{sizeof(S)}) {
@@ -523,15 +548,27 @@ SOFTLOSS_INLINE V<T> tile_max(const T* tile, std::int64_t pitch, std::int64_t n)
     return max(m0, m1) + splat<V<T>>(0);
 }
 
+/// Places in memory that will be needed, one for each element of a row: fetched while sums are formed.
+struct Ahead {
+    const char *in, *out;
+    std::int64_t in_step, out_step;
+
+    SOFTLOSS_INLINE void fetch(std::int64_t i) const {
+        prefetch(in + i * in_step);
+        prefetch(out + i * out_step);
+    }
+};
+
 /// Sums n elements of W rows, class by class; exponentials are left in stash (like tile; maybe tile) where Stash.
 template <bool Others, bool Careful, bool Stash, class T, Range R>
 SOFTLOSS_INLINE void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                              const Reference<T, R>& ref, Stats<T>& stats) {
+                              const Reference<T, R>& ref, const Ahead& ahead, Stats<T>& stats) {
     constexpr int W = kLanes<T>;
     auto maxima = splat<IntVec<T, W>>(0);
     const auto one_class = [&](std::int64_t first, std::int64_t end, std::int64_t step) SOFTLOSS_LAMBDA {
         ClassSum<T, Others, Careful> sum;
         for (std::int64_t i = first; i < end; i += step) {
+            ahead.fetch(i);
             const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
             if constexpr (Stash) store(stash + i * pitch, e.value());
         }
@@ -542,11 +579,12 @@ SOFTLOSS_INLINE void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::
         stats.sum = one_class(0, n, 1);
     } else {
         Pair<V<T>> classes[W];
-        for (int j = 0; j < W; ++j) classes[j] = splat_pair<V<T>>(0, 0);
         for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
             const std::int64_t end = n - chunk < kChunk<T> ? n : chunk + kChunk<T>;
-            for (std::int64_t j = 0; j < W && chunk + j < end; ++j)
-                classes[j] = classes[j] + one_class(chunk + j, end, W);
+            for (std::int64_t j = 0; j < W && chunk + j < end; ++j) {
+                const auto total = one_class(chunk + j, end, W);
+                classes[j] = chunk == 0 ? total : classes[j] + total;
+            }
         }
         stats.sum = fold_classes<T>(classes);
     }
@@ -556,14 +594,14 @@ SOFTLOSS_INLINE void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::
 /// The statistics of W rows that lie in a tile.
 template <bool Others, bool Stash, class T>
 [[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                                  const Temperature<T>& temperature, Stats<T>& stats) {
+                                  const Temperature<T>& temperature, const Ahead& ahead, Stats<T>& stats) {
     with_reference<T>(tile_max(tile, pitch, n), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
-        tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, stats);
+        tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, ahead, stats);
         if constexpr (Others) {
             const auto small = less(stats.sum.hi, splat<V<T>>(kSmallOthers<T>));
             if (any(small)) {
                 Stats<T> careful;
-                tile_sum<true, true, false>(tile, stash, pitch, n, ref, careful);
+                tile_sum<true, true, false>(tile, stash, pitch, n, ref, ahead, careful);
                 stats.sum = {select(small, careful.sum.hi, stats.sum.hi),
                              select(small, careful.sum.lo, stats.sum.lo)};
             }
@@ -571,14 +609,16 @@ template <bool Others, bool Stash, class T>
         stats.maximum = ref.maximum;
         if constexpr (Others) stats.largest = ref.exp(ref.maximum).pair();
     });
+    stats.tile = tile;
+    stats.pitch = pitch;
 }
 
 /// How the elements of one storage type are read and written: what rows_across knows of it.
 template <class T>
 struct Storage {
     std::int64_t size;
-    void (*load)(RowsIn, int, std::int64_t, T*, std::int64_t, T*, bool);
-    void (*store)(const T*, std::int64_t, RowsOut, int, std::int64_t, T*);
+    void (*load)(const RowsIn&, int, std::int64_t, T*, std::int64_t, T*, bool);
+    void (*store)(const T*, std::int64_t, const RowsOut&, int, std::int64_t, T*);
     T (*load_one)(const char*);
     void (*store_one)(char*, T);
 };
@@ -593,7 +633,13 @@ void store_one(char* p, Compute<S> x) {
 template <class S>
 constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>, load_one<S>, store_one<S>};
 
-/// y = finish(group, vector of the tile `from`), for all vectors; `to` is a tile that may be overwritten.
+/// Rows of group g among `rows`.
+template <class T>
+SOFTLOSS_INLINE int rows_of_group(int rows, int g) {
+    return rows - g * kLanes<T> < kLanes<T> ? rows - g * kLanes<T> : kLanes<T>;
+}
+
+/// y = finish(group, element, vector of the tile `from`), for all vectors; `to` is a tile that may be overwritten.
 /// `more`: rows follow these and will be written, so that a few elements beyond these may be.
 template <class T, class Finish>
 SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to, std::int64_t pitch,
@@ -604,34 +650,51 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
     if (native && y.row == sizeof(T)) {
         for (std::int64_t i = 0; i < n; ++i) {
             T* const yi = reinterpret_cast<T*>(y.data + i * y.axis);
-            std::int64_t g = 0;
+            const T* const xi = from + i * pitch;
+            int g = 0;
             if (stream_ && reinterpret_cast<std::uintptr_t>(yi) % 64 == 0) {
-                for (; (g + 1) * W <= rows; ++g)
-                    stream(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
+                for (; (g + 1) * W <= rows; ++g) stream(yi + g * W, finish(g, i, load<V<T>>(xi + g * W)));
             }
-            for (; (g + 1) * W <= rows; ++g)
-                store(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
-            if (g * W < rows)
-                store_first(yi + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)),
-                            rows - static_cast<int>(g) * W);
+            for (; g * W < rows; ++g)
+                store_some(yi + g * W, finish(g, i, load<V<T>>(xi + g * W)), rows_of_group<T>(rows, g));
         }
-    } else if (native && y.axis == sizeof(T) && y.row % std::int64_t{sizeof(T)} == 0 && rows == W &&
-               (n >= P || (more && y.row == n * std::int64_t{sizeof(T)}))) {
-        // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
-        V<T> columns[P];
-        for (std::int64_t i = 0; i < n; i += P) {
-            const std::int64_t first = i + P <= n || n < P ? i : n - P;
-            for (int c = 0; c < P; ++c)
-                columns[c] = finish(0, load<V<T>>(from + (first + c < n ? first + c : 0) * pitch));
-            store_columns(reinterpret_cast<T*>(y.data) + first, y.row / std::int64_t{sizeof(T)}, columns);
-        }
-    } else {
-        for (std::int64_t i = 0; i < n; ++i) {
-            for (std::int64_t g = 0; g * W < rows; ++g)
-                store(to + i * pitch + g * W, finish(g, load<V<T>>(from + i * pitch + g * W)));
-        }
-        storage.store(to, pitch, y, rows, n, flat);
+        return;
     }
+    const bool columns_fit = native && y.axis == sizeof(T) && y.row % std::int64_t{sizeof(T)} == 0;
+    const bool adjacent = y.row == n * std::int64_t{sizeof(T)};
+    for (int g = 0; g * W < rows; ++g) {
+        const int here = rows_of_group<T>(rows, g);
+        const T* const tile = from + g * W;
+        const RowsOut part{y.data + g * W * y.row, y.row, y.axis};
+        if (columns_fit && here == W && (n >= P || (adjacent && (more || (g + 1) * W < rows)))) {
+            // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
+            V<T> columns[P];
+            for (std::int64_t i = 0; i < n; i += P) {
+                const std::int64_t first = i + P <= n || n < P ? i : n - P;
+                unrolled<P>([&](int c) SOFTLOSS_LAMBDA {
+                    const std::int64_t at = first + c < n ? first + c : 0;
+                    columns[c] = finish(g, at, load<V<T>>(tile + at * pitch));
+                });
+                store_columns(reinterpret_cast<T*>(part.data) + first, y.row / std::int64_t{sizeof(T)},
+                              columns);
+            }
+        } else {
+            for (std::int64_t i = 0; i < n; ++i)
+                store(to + i * pitch + g * W, finish(g, i, load<V<T>>(tile + i * pitch)));
+            storage.store(to + g * W, pitch, part, here, n, flat);
+        }
+    }
+}
+
+/// Groups of W rows in a tile: it fits into the second cache where the rows of an element are adjacent (so that much of
+/// them is read at once), else into the first.
+template <class T>
+SOFTLOSS_INLINE int groups_of_tile(const RowsIn& x, std::int64_t size, std::int64_t n) {
+    std::int64_t groups = x.row == size ? 4096 / n : x.axis == size ? 128 / n : 1;
+    const std::int64_t least = x.row == size ? 4 : 1;
+    groups = groups < least ? least : groups > kMaxGroups ? kMaxGroups : groups;
+    while (groups > 1 && (groups | 1) * n > kMaxTile) groups /= 2;
+    return static_cast<int>(groups);
 }
 
 /// x, y (and second): (rows, n) across the vectors.
@@ -643,48 +706,56 @@ template <class T, class Op>
     T* const memory = static_cast<T*>(options.scratch);
     T* const memory2 = memory + kStashBytes / sizeof(T);
     T* const flat = memory2 + kStashBytes / sizeof(T);
-    std::int64_t groups = 1;
-    if (x.row == storage.size) {
-        groups = 4096 / n;  // a tile of 256 KiB, or 256 bytes of each element's rows
-        groups = groups < 4 ? 4 : groups > kMaxGroups ? kMaxGroups : groups;
-        while (groups > 1 && groups * n > kMaxTile) groups /= 2;
-    }
-    const std::int64_t pitch = groups * W;
+    const int groups = groups_of_tile<T>(x, storage.size, n);
+    const std::int64_t pitch = (groups | 1) * W;  // odd: powers of two share a part of the cache
     const bool in_place = x.data == y.data;
-    decltype(op.finish(Stats<T>(), 0, 0)) finishes[kMaxGroups];
-    for (std::int64_t first = 0; first < rows; first += pitch) {
-        const std::int64_t left = rows - first < pitch ? rows - first : pitch;
-        x.data += first == 0 ? 0 : pitch * x.row;
-        const bool more = first + pitch < rows;
-        storage.load(x, static_cast<int>(left), n, memory, pitch, flat, more);
-        for (std::int64_t g = 0; g * W < left; ++g) {
-            T* const tile = memory + g * W;
-            Stats<T> stats;
-            // Exponentials may replace the elements, but where these may be summed again.
-            tile_stats<Op::kOthers, Op::kExp>(tile, Op::kOthers ? memory2 + g * W : tile, pitch, n,
-                                              temperature, stats);
-            finishes[g] =
-                op.finish(stats, first + g * W, static_cast<int>(left - g * W < W ? left - g * W : W));
+    Stats<T> stats[kMaxGroups];
+    typename Op::Finish finishes[kMaxGroups];
+    for (std::int64_t first = 0; first < rows; first += groups * W) {
+        const int left = rows - first < groups * W ? static_cast<int>(rows - first) : groups * W;
+        const bool more = first + groups * W < rows;
+        const RowsIn block{x.data + first * x.row, x.row, x.axis};
+        const auto part = [&](RowsOut to)
+                              SOFTLOSS_LAMBDA { return RowsOut{to.data + first * to.row, to.row, to.axis}; };
+        if (x.row == storage.size) {
+            storage.load(block, left, n, memory, pitch, flat, more);
+        } else {
+            for (int g = 0; g * W < left; ++g)
+                storage.load({block.data + g * W * x.row, x.row, x.axis}, rows_of_group<T>(left, g), n,
+                             memory + g * W, pitch, flat, more || (g + 1) * W < left);
         }
+        const RowsIn next{more ? block.data + groups * W * x.row : block.data, x.row, x.axis};
+        const bool fetch_out = Op::kResults > 0 && !(options.stream && y.row == storage.size);
+        const RowsIn out = fetch_out ? RowsIn{part(y).data, y.row, y.axis} : next;
+        // A line for each element: where rows lie one after the other, they make up the lines of a group.
+        const auto step = [&](const RowsIn& a)
+                              SOFTLOSS_LAMBDA { return a.row == storage.size ? a.axis : 64; };
+        for (int g = 0; g * W < left; ++g) {
+            T* const tile = memory + g * W;
+            // Exponentials may replace the elements, but where these may be summed again.
+            tile_stats<Op::kOthers, Op::kExp>(
+                tile, Op::kOthers ? memory2 + g * W : tile, pitch, n, temperature,
+                {next.data + g * W * x.row, out.data + g * W * out.row, step(next), step(out)}, stats[g]);
+        }
+        for (int g = 0; g * W < left; ++g)
+            op.finish(stats[g], first + g * W, rows_of_group<T>(left, g), finishes[g]);
         if constexpr (Op::kResults > 0) {
             const T* const from = Op::kExp && Op::kOthers ? memory2 : memory;
             if constexpr (Op::kResults == 2) {
-                second.data += first == 0 ? 0 : pitch * second.row;
-                write_tile(storage, from, memory, pitch, second, static_cast<int>(left), n, flat, more,
-                           options.stream, [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
+                write_tile(storage, from, memory, pitch, part(second), left, n, flat, more, options.stream,
+                           [&](int g, std::int64_t, V<T> v) SOFTLOSS_LAMBDA {
                                const V<T> result = finishes[g].second(v);
                                return finishes[g].invalid ? finishes[g].mended_second(result) : result;
                            });
             }
-            y.data += first == 0 ? 0 : pitch * y.row;
-            write_tile(storage, from, memory, pitch, y, static_cast<int>(left), n, flat, more && !in_place,
-                       options.stream, [&](std::int64_t g, V<T> v) SOFTLOSS_LAMBDA {
-                           const V<T> result = finishes[g](v);
-                           return finishes[g].invalid ? finishes[g].mended(result) : result;
+            write_tile(storage, from, memory, pitch, part(y), left, n, flat, more && !in_place,
+                       options.stream, [&](int g, std::int64_t i, V<T> v) SOFTLOSS_LAMBDA {
+                           V<T> result = finishes[g](v);
+                           if (finishes[g].invalid) result = finishes[g].mended(result);
+                           if constexpr (Op::kLabels) result = finishes[g].at(i, result);
+                           return result;
                        });
         }
-        for (std::int64_t g = 0; g * W < left; ++g)
-            op.after(first + g * W, static_cast<int>(left - g * W < W ? left - g * W : W));
     }
 }
 

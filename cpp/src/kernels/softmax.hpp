@@ -16,11 +16,6 @@
 namespace softloss {
 namespace {
 
-/// What an operation without results of its own per element has in their place.
-struct NoFinish {
-    bool invalid = false;
-};
-
 template <class T>
 SOFTLOSS_INLINE bool any_nan(V<T> v) {
     return any(not_equal(v, v));
@@ -32,22 +27,21 @@ SOFTLOSS_INLINE Pair<V<T>> inverse(Pair<V<T>> sum) {
     return splat_pair<V<T>>(1, 0) / sum;
 }
 
-/// s = (others + (maxima - 1) largest) / largest.
+/// The sum of all exponentials but one of the largest.
 template <class T>
-SOFTLOSS_INLINE Pair<V<T>> relative_rest(const Stats<T>& stats) {
-    const auto q = stats.sum / stats.largest;
-    const auto s = two_sum(stats.maxima - splat<V<T>>(1), q.hi);
-    return {s.hi, s.lo + q.lo};
+SOFTLOSS_INLINE Pair<V<T>> rest_of(const Stats<T>& stats) {
+    const V<T> more = stats.maxima - splat<V<T>>(1), top = more * stats.largest.hi;
+    return stats.sum + Pair<V<T>>{top, fma(more, stats.largest.hi, -top) + more * stats.largest.lo};
 }
 template <class T>
 SOFTLOSS_INLINE Pair<V<T>> log_rest(const Stats<T>& stats) {
-    const auto s = relative_rest(stats);
+    const auto s = rest_of(stats) / stats.largest;
     return log1p_parts(s.hi, s.lo);
 }
 
 template <class T>
 struct Softmax {
-    static constexpr bool kOthers = false, kExp = true;
+    static constexpr bool kOthers = false, kExp = true, kLabels = false;
     static constexpr int kResults = 1;
 
     struct Finish {
@@ -60,16 +54,15 @@ struct Softmax {
             return {{hi, spread(inverse.lo, r)}, any_nan<T>(hi)};
         }
     };
-    SOFTLOSS_INLINE Finish finish(const Stats<T>& stats, std::int64_t, int) const {
-        const auto i = inverse<T>(stats.sum);
-        return {i, any_nan<T>(i.hi)};
+    SOFTLOSS_INLINE void finish(const Stats<T>& stats, std::int64_t, int, Finish& f) const {
+        f.inverse = softloss::inverse<T>(stats.sum);
+        f.invalid = any_nan<T>(f.inverse.hi);
     }
-    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
 };
 
 template <class T>
 struct LogSoftmax {
-    static constexpr bool kOthers = true, kExp = false;
+    static constexpr bool kOthers = true, kExp = false, kLabels = false;
     static constexpr int kResults = 1;
     Temperature<T> temperature;
     bool scaled;
@@ -91,31 +84,28 @@ struct LogSoftmax {
             return fma(d, inverse, fma(finite, inverse_low, -rest));
         }
     };
-    [[gnu::noinline]] Finish finish(const Stats<T>& stats, std::int64_t, int) const {
+    [[gnu::noinline]] void finish(const Stats<T>& stats, std::int64_t, int, Finish& f) const {
         const auto l = log_rest<T>(stats);
-        const V<T> rest = l.hi + l.lo;
-        return {stats.maximum,
-                rest,
-                splat<V<T>>(temperature.inverse),
-                splat<V<T>>(temperature.inverse_low),
-                scaled,
-                any_nan<T>(rest)};
+        f.maximum = stats.maximum;
+        f.rest = l.hi + l.lo;
+        f.inverse = splat<V<T>>(temperature.inverse);
+        f.inverse_low = splat<V<T>>(temperature.inverse_low);
+        f.scaled = scaled;
+        f.invalid = any_nan<T>(f.rest);
     }
-    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
 };
 
 /// Calls use(stats, first row, rows): operations without results for each element.
 template <class T, class Use>
 struct Collected {
-    static constexpr bool kOthers = true, kExp = false;
+    static constexpr bool kOthers = true, kExp = false, kLabels = false;
     static constexpr int kResults = 0;
     Use use;
 
-    SOFTLOSS_INLINE NoFinish finish(const Stats<T>& stats, std::int64_t first, int count) const {
+    struct Finish {};
+    SOFTLOSS_INLINE void finish(const Stats<T>& stats, std::int64_t first, int count, Finish&) const {
         use(stats, first, count);
-        return {};
     }
-    SOFTLOSS_INLINE void after(std::int64_t, int) const {}
 };
 
 /// Leaves the partition of W rows.
@@ -132,17 +122,43 @@ struct PutPartition {
 /// What the loss of W rows needs beside their statistics; as a function, it leaves the loss.
 template <class T>
 struct Labels {
+    static constexpr int W = kLanes<T>;
+    using I = IntVec<T, W>;
     const ClassRows& c;
     const Storage<T>& storage;
     const Temperature<T>& temperature;
+    std::int64_t n;
 
     [[gnu::noinline]] void operator()(const Stats<T>& stats, std::int64_t first, int count) const {
-        put_loss(stats, log_rest<T>(stats), picked(first, count, stats.maximum), first, count);
+        put_loss(stats, log_rest<T>(stats), picked(stats, first, count), first, count);
+    }
+    /// The labels of `count` rows, each in a lane; 0 in the others.
+    SOFTLOSS_INLINE Vec<std::int64_t, W> labels(std::int64_t first, int count) const {
+        if (count == W) return load<Vec<std::int64_t, W>>(c.label + first);
+        std::int64_t label[W] = {};
+        for (int r = 0; r < count; ++r) label[r] = c.label[first + r];
+        return load<Vec<std::int64_t, W>>(label);
+    }
+    SOFTLOSS_INLINE D<T> factors(std::int64_t first, int count) const {
+        if (count == W) return load<D<T>>(c.factor + first);
+        double factor[W] = {};
+        for (int r = 0; r < count; ++r) factor[r] = c.factor[first + r];
+        return load<D<T>>(factor);
+    }
+    SOFTLOSS_INLINE I ignored(Vec<std::int64_t, W> label) const {
+        return convert<typename IntOf<T>::type>(less(label, splat<Vec<std::int64_t, W>>(0)));
     }
     /// The logits at the labels of `count` rows; the maximum where a row is ignored.
-    SOFTLOSS_INLINE V<T> picked(std::int64_t first, int count, V<T> maximum) const {
-        T x[kLanes<T>];
-        store(x, maximum);
+    SOFTLOSS_INLINE V<T> picked(const Stats<T>& stats, std::int64_t first, int count) const {
+        if (stats.tile && n < kShortRow) {
+            const I label = convert<typename IntOf<T>::type>(labels(first, count));
+            V<T> x = stats.maximum;
+            for (int i = 0; i < n; ++i)
+                x = select(equal(label, splat<I>(i)), load<V<T>>(stats.tile + i * stats.pitch), x);
+            return x;
+        }
+        T x[W];
+        store(x, stats.maximum);
         for (int r = 0; r < count; ++r) {
             const std::int64_t label = c.label[first + r];
             if (label < 0) continue;
@@ -151,11 +167,6 @@ struct Labels {
             else x[r] = storage.load_one(p);
         }
         return load<V<T>>(x);
-    }
-    SOFTLOSS_INLINE IntVec<T, kLanes<T>> kept(std::int64_t first, int count) const {
-        typename IntOf<T>::type mask[kLanes<T>] = {};
-        for (int r = 0; r < count; ++r) mask[r] = c.label[first + r] < 0 ? 0 : -1;
-        return load<IntVec<T, kLanes<T>>>(mask);
     }
     /// (maximum - x) / temperature + rest.
     SOFTLOSS_INLINE V<T> loss(V<T> maximum, V<T> x, Pair<V<T>> rest) const {
@@ -169,13 +180,9 @@ struct Labels {
     }
     SOFTLOSS_INLINE void put_loss(const Stats<T>& stats, Pair<V<T>> rest, V<T> x, std::int64_t first,
                                   int count) const {
-        V<T> value = loss(stats.maximum, x, rest);
-        for (int r = 0; r < count; ++r) {
-            if (c.label[first + r] >= 0) continue;
-            value = select(kept(first, count), value, splat<V<T>>(0));
-            break;
-        }
-        store_some(static_cast<T*>(c.loss) + first, canonical<T>(value), count);
+        const V<T> value =
+            select(ignored(labels(first, count)), splat<V<T>>(0), canonical<T>(loss(stats.maximum, x, rest)));
+        store_some(static_cast<T*>(c.loss) + first, value, count);
     }
 };
 
@@ -183,15 +190,15 @@ struct Labels {
 template <class T, bool Hessian>
 struct ClassGradient {
     static constexpr int W = kLanes<T>;
-    static constexpr bool kOthers = true, kExp = true;
+    static constexpr bool kOthers = true, kExp = true, kLabels = true;
     static constexpr int kResults = Hessian ? 2 : 1;
     Labels<T> labels;
-    T at_label[W * (kMaxGroups + 1)];  ///< of the rows that are not yet written
+    T at_label[W];  ///< of rows along the vectors, until they are written
 
     struct Finish {
         Pair<V<T>> scale, inverse;  ///< factor / sum, 1 / sum
-        V<T> factor, largest, at_maximum, hess_min;
-        IntVec<T, W> kept;
+        V<T> factor, largest, at_maximum, hess_min, at_label;
+        IntVec<T, W> kept, label;  ///< label: across the vectors alone
         SOFTLOSS_INLINE Finish row(int r) const {
             const V<T> of = spread(inverse.hi, r);
             return {{spread(scale.hi, r), spread(scale.lo, r)},
@@ -200,7 +207,9 @@ struct ClassGradient {
                     spread(largest, r),
                     spread(at_maximum, r),
                     hess_min,
+                    at_label,
                     spread(kept, r),
+                    label,
                     any_nan<T>(of)};
         }
         bool invalid;
@@ -208,6 +217,10 @@ struct ClassGradient {
         SOFTLOSS_INLINE V<T> mended(V<T> y) const { return select(kept, canonical<T>(y), splat<V<T>>(0)); }
         SOFTLOSS_INLINE V<T> mended_second(V<T> y) const { return select(kept, canonical<T>(y), hess_min); }
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, scale.hi, e * scale.lo); }
+        SOFTLOSS_INLINE V<T> at(std::int64_t i, V<T> y) const {
+            return select(equal(label, splat<IntVec<T, W>>(static_cast<typename IntOf<T>::type>(i))),
+                          at_label, y);
+        }
         /// factor p (1 - p)
         SOFTLOSS_INLINE V<T> second(V<T> e) const {
             const V<T> p = fma(e, inverse.hi, e * inverse.lo);
@@ -215,48 +228,41 @@ struct ClassGradient {
             return softloss::max(hess_min, factor * (p * rest));  // a NaN comes through
         }
     };
-    [[gnu::noinline]] Finish finish(const Stats<T>& stats, std::int64_t first, int count) {
+    [[gnu::noinline]] void finish(const Stats<T>& stats, std::int64_t first, int count, Finish& f) {
         const ClassRows& c = labels.c;
         const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1);
-        const V<T> x = labels.picked(first, count, stats.maximum);
+        const V<T> x = labels.picked(stats, first, count);
         if (c.loss) labels.put_loss(stats, log_rest<T>(stats), x, first, count);
-        T hi[W] = {}, lo[W] = {};
-        for (int r = 0; r < count; ++r) {
-            const double f = c.label[first + r] < 0 ? 0 : c.factor[first + r];
-            hi[r] = static_cast<T>(f);
-            lo[r] = static_cast<T>(f - static_cast<double>(hi[r]));
-        }
-        const Pair<V<T>> factor{load<V<T>>(hi), load<V<T>>(lo)};
-        const auto rest = relative_rest(stats);  // s; 1 + s = sum / largest
-        const auto all = two_sum(rest.hi, one);
-        const Pair<V<T>> whole = {all.hi, all.lo + rest.lo};
-        const V<T> top = stats.maxima * stats.largest.hi;
-        const auto sum = stats.sum + Pair<V<T>>{top, fma(stats.maxima, stats.largest.hi, -top) +
-                                                         stats.maxima * stats.largest.lo};
-        const auto inv = inverse<T>(sum);
+        const auto label = labels.labels(first, count);
+        const auto ignored = labels.ignored(label);
+        const D<T> exact = labels.factors(first, count);
+        const V<T> hi = convert<T>(exact), lo = convert<T>(exact - convert<double>(hi));
+        const Pair<V<T>> factor{select(ignored, zero, hi), select(ignored, zero, lo)};
+        const auto rest = rest_of(stats), inv = inverse<T>(rest + stats.largest);
         const auto kept = not_equal(factor.hi, zero);
-        const auto scale = factor / sum;
-        // 1 - p at the label: s / (1 + s) if it is the only maximum; else from p <= 1/2.
-        const auto share = rest / whole;
+        const auto scale = factor * inv;
+        // 1 - p at the label: the rest's share if it is the only maximum; else from p <= 1/2.
+        const auto share = rest * inv;
         const auto e = labels_exp(x, stats);
         const V<T> p_hi = fma(e, inv.hi, e * inv.lo);
         const V<T> off =
             select(equal(x, stats.maximum) & equal(stats.maxima, one), share.hi + share.lo, one - p_hi);
         V<T> at = -(factor.hi * off);
-        at = select(kept, at, zero);
-        store(at_label + slot(first), canonical<T>(at));
+        at = canonical<T>(select(kept, at, zero));
+        if (!stats.tile) store(at_label, at);
         const V<T> at_maximum = select(equal(stats.maxima, one), share.hi,
                                        one - fma(stats.largest.hi, inv.hi, stats.largest.hi * inv.lo));
-        return {{select(kept, scale.hi, zero), select(kept, scale.lo, zero)},
-                inv,
-                factor.hi * splat<V<T>>(static_cast<T>(c.hess_scale)),
-                stats.largest.hi,
-                at_maximum,
-                splat<V<T>>(static_cast<T>(c.hess_min)),
-                kept,
-                any_nan<T>(inv.hi)};
+        f.scale = {select(kept, scale.hi, zero), select(kept, scale.lo, zero)};
+        f.inverse = inv;
+        f.factor = factor.hi * splat<V<T>>(static_cast<T>(c.hess_scale));
+        f.largest = stats.largest.hi;
+        f.at_maximum = at_maximum;
+        f.hess_min = splat<V<T>>(static_cast<T>(c.hess_min));
+        f.at_label = at;
+        f.kept = kept;
+        f.label = convert<typename IntOf<T>::type>(label);
+        f.invalid = any_nan<T>(inv.hi);
     }
-    static std::int64_t slot(std::int64_t row) { return row % (W * kMaxGroups); }
     /// exp(x) in the units of the row's sum.
     SOFTLOSS_INLINE V<T> labels_exp(V<T> x, const Stats<T>& stats) const {
         T value[W];
@@ -270,7 +276,7 @@ struct ClassGradient {
             const std::int64_t label = c.label[first + r];
             if (label < 0) continue;
             char* const p = c.grad.data + (first + r) * c.grad.row + label * c.grad.axis;
-            const T* const value = at_label + slot(first) + r;
+            const T* const value = at_label + r;
             if (labels.storage.size == sizeof(T)) __builtin_memcpy(p, value, sizeof(T));
             else labels.storage.store_one(p, *value);
         }
@@ -309,7 +315,7 @@ template <class S>
 void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, const RowOptions& options) {
     using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
-    const Labels<T> labels{c, kStorage<S>, temperature};
+    const Labels<T> labels{c, kStorage<S>, temperature, n};
     if (c.hess.data) {
         ClassGradient<T, true> op{labels, {}};
         run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op);

@@ -67,6 +67,13 @@ constexpr auto make_indices() {
     else return make_indices<N, I..., sizeof...(I)>();
 }
 
+/// f(0), f(1), ... f(N - 1), written out: in a loop, an array of vectors would stay in memory.
+template <int N, class F>
+SOFTLOSS_INLINE void unrolled(F f) {
+    [&]<std::size_t... I>(Indices<I...>)
+        SOFTLOSS_LAMBDA { (f(static_cast<int>(I)), ...); }(make_indices<N>());
+}
+
 template <class T, int N>
 constexpr bool kNative = sizeof(T) * N <= kRegisterBytes;
 
@@ -403,6 +410,25 @@ SOFTLOSS_INLINE Vec<T, N> join(Vec<T, N / 2> lo, Vec<T, N / 2> hi) {
     }
 }
 
+/// The lower or the upper half of every `Group` lanes: those of a, then those of b.
+template <bool Upper, int Group, class T, int N>
+SOFTLOSS_INLINE Vec<T, N> half_groups(Vec<T, N> a, Vec<T, N> b) {
+    if constexpr (Group == N) {
+        if constexpr (Upper) return join<T, N>(high_half(a), high_half(b));
+        else return join<T, N>(low_half(a), low_half(b));
+    } else if constexpr (!kNative<T, N>) {
+        return {half_groups<Upper, Group>(a.lo, a.hi), half_groups<Upper, Group>(b.lo, b.hi)};
+    } else {
+        return [&]<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+            constexpr auto index = [](int i) {
+                constexpr int half = Group / 2;
+                return i / half * Group + (Upper ? half : 0) + i % half;
+            };
+            return Vec<T, N>{__builtin_shufflevector(a.raw, b.raw, index(static_cast<int>(I))...)};
+        }(make_indices<N>());
+    }
+}
+
 /// Each lane converted to To (float <-> double, integer widths); as C++ converts one value.
 template <class To, class T, int N>
 SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
@@ -529,12 +555,12 @@ SOFTLOSS_INLINE V load_pieces(const T* p, std::int64_t step) {
 template <class T, int N, int P>
 SOFTLOSS_INLINE void store_pieces(T* p, std::int64_t row, const Vec<T, N> (&v)[P]) {
     if constexpr (N == P) {
-        for (int k = 0; k < P; ++k) store(p + k * row, v[k]);
+        unrolled<P>([&](int k) SOFTLOSS_LAMBDA { store(p + k * row, v[k]); });
     } else {
         Vec<T, N / 2> half[P];
-        for (int k = 0; k < P; ++k) half[k] = low_half(v[k]);
+        unrolled<P>([&](int k) SOFTLOSS_LAMBDA { half[k] = low_half(v[k]); });
         store_pieces(p, row, half);
-        for (int k = 0; k < P; ++k) half[k] = high_half(v[k]);
+        unrolled<P>([&](int k) SOFTLOSS_LAMBDA { half[k] = high_half(v[k]); });
         store_pieces(p + N / 2 * row, row, half);
     }
 }
@@ -578,7 +604,7 @@ SOFTLOSS_INLINE void transpose(Vec<double, N> (&v)[2]) {
 /// columns[c], lane r = p[r * row + c]: N rows, the first kColumns elements of each.
 template <class T, int N, int P>
 SOFTLOSS_INLINE void load_columns(const T* p, std::int64_t row, Vec<T, N> (&columns)[P]) {
-    for (int k = 0; k < P; ++k) columns[k] = load_pieces<Vec<T, N>>(p + k * row, P * row);
+    unrolled<P>([&](int k) SOFTLOSS_LAMBDA { columns[k] = load_pieces<Vec<T, N>>(p + k * row, P * row); });
     transpose(columns);
 }
 /// The reverse, in the order of the rows: what one row's store puts beyond its end, the next one's mends.
@@ -591,7 +617,7 @@ SOFTLOSS_INLINE void store_columns(T* p, std::int64_t row, Vec<T, N> (&columns)[
 // ---- memory without computing --------------------------------------------------------------------------------------
 
 SOFTLOSS_INLINE void prefetch(const char* p) {
-    __builtin_prefetch(p, 0, 2);
+    __builtin_prefetch(p, 0, 3);
 }
 /// A store past the caches; p is aligned to 64 bytes. fence() before others may read it.
 template <class T, int N>
