@@ -52,36 +52,39 @@ struct RowLosses {
 
 // ---- labels -----------------------------------------------------------------------------------------------------------
 
-/// The labels of `rows` rows, -1 where ignored. True if one is out of range (0 stands in its place).
-bool gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
+struct LabelCounts {
+    int64_t ignored = 0;
+    bool bad = false;  ///< one is out of range (0 stands in its place)
+};
+
+/// The labels of `rows` rows, -1 where ignored.
+LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
     return visit(c.target.dtype, [&]<class U>(U) {
-        bool bad = false;
+        LabelCounts counts;
         if constexpr (std::is_integral_v<U>) {
             const char* const data = static_cast<const char*>(c.target.data) + at[3];
             const int64_t n = c.plan.n, stride = c.plan.row[3];
             const bool swapped = c.target.swapped, ignoring = c.options.ignore_index.has_value();
             const int64_t ignore = c.options.ignore_index.value_or(0);
-            const auto all = [&](auto load) {
-                for (int64_t r = 0; r < rows; ++r) {
-                    const int64_t y = to_label(load(data + r * stride));
-                    const bool ignored = ignoring & (y == ignore);
-                    const bool outside = static_cast<std::uint64_t>(y) >= static_cast<std::uint64_t>(n);
-                    bad |= outside & !ignored;
-                    label[r] = ignored ? -1 : outside ? 0 : y;
-                }
-            };
-            if (swapped) all([](const char* p) { return read<U>(p, true); });
-            else all([](const char* p) { return read<U>(p, false); });
+            const bool ignores_a_class = ignoring && 0 <= ignore && ignore < n;
+            const bool adjacent = stride == sizeof(U) && !swapped && is_aligned<U>(data);
+            if (adjacent && !ignores_a_class && copy_labels(reinterpret_cast<const U*>(data), rows, n, label))
+                return counts;
+            for (int64_t r = 0; r < rows; ++r) {
+                const int64_t y = to_label(read<U>(data + r * stride, swapped));
+                const bool ignored = ignoring && y == ignore, outside = y < 0 || y >= n;
+                counts.ignored += ignored;
+                counts.bad |= outside && !ignored;
+                label[r] = ignored ? -1 : outside ? 0 : y;
+            }
         }
-        return bad;
+        return counts;
     });
 }
 
-/// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight. Returns
-/// how many rows are not ignored.
-int64_t fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
-                   double* norm) {
-    int64_t counted = 0;
+/// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight.
+void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
+                double* norm) {
     if (c.options.sample_weight) {
         const TensorView& view = *c.options.sample_weight;
         gather(static_cast<const char*>(view.data) + at[4], c.plan.row[4], rows, view.dtype, view.swapped,
@@ -91,12 +94,10 @@ int64_t fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const in
     }
     for (int64_t r = 0; r < rows; ++r) {
         const bool kept = !c.indices() || label[r] >= 0;
-        counted += kept;
         if (!kept) sample[r] = 0;
         const double w = kept && c.indices() && !c.weight.empty() ? c.weight[label[r]] : 1;
         norm[r] = w == 0 ? 0 : w * sample[r];
     }
-    return counted;
 }
 
 // ---- logits against class indices ---------------------------------------------------------------------------------------
@@ -300,10 +301,10 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
                 : kScratchBytes + 4 * c.plan.n * sizeof(double);
     for_each_batch(c.plan, task_rows, bytes, [&](const Strides& at, int64_t rows, void* scratch) {
         Batch b;
-        if (c.indices() && gather_labels(c, at, rows, b.label)) result.bad_label = true;
-        const bool weighted = c.weighted() || !(plain || picked);
-        result.counted += weighted ? fill_norms(c, at, rows, b.label, b.sample, b.norm)
-                                   : rows - std::count(b.label, b.label + rows, -1);
+        const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();
+        if (labels.bad) result.bad_label = true;
+        result.counted += rows - labels.ignored;
+        if (c.weighted() || !(plain || picked)) fill_norms(c, at, rows, b.label, b.sample, b.norm);
         if (plain) plain_losses<T>(c, at, rows, b, scratch);
         else if (picked) picked_losses<T>(c, at, rows, b.label, b.loss, result.bad_prob);
         else general_losses(c, at, rows, b, result.bad_prob, scratch);
@@ -413,8 +414,9 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
 
 void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
     if (c.rows == 0) return;
-    const bool in_order = !keep_rows && c.plan.batches == 1 && c.plan.row[1] == sizeof(double) &&
-                          rows_per_task(c.plan) >= kRows;
+    const bool whole_blocks = c.plan.batches == 1 || c.plan.rows % kRows == 0;
+    const bool in_order =
+        !keep_rows && whole_blocks && c.plan.row[1] == sizeof(double) && rows_per_task(c.plan) >= kRows;
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
         if (c.weighted()) result.norm_sums.resize(result.loss_sums.size());

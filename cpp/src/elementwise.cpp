@@ -129,21 +129,20 @@ std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
         call.target = task.operand(&b.target, 2);
         call.weight = task.operand(b.options.weight, 3);
         call.pos_weight = task.operand(b.options.pos_weight, 4);
-        call.loss = b.hess ? nullptr : task.slot(6);
+        call.loss = b.losses ? task.slot(6) : nullptr;
         call.grad = task.output(b.grad, 1, 1);
         call.hess = task.output(b.hess, 5, 5);
         call.factor = static_cast<T>(b.factor);
         call.hess_scale = static_cast<T>(b.hessian.scale);
         call.hess_min = static_cast<T>(b.hessian.floor);
-        if (!b.grad && !b.losses) {  // else it is known already
-            if (kernels.outside_unit(call.target, n)) bad_target = true;
-            if (!b.logits && kernels.outside_unit(call.x, n)) bad_x = true;
-        }
-        (b.logits ? kernels.bce_logits : kernels.bce)(call, n);
+        call.summed = summed;
+        const BinaryTotal total = (b.logits ? kernels.bce_logits : kernels.bce)(call, n);
+        if (total.bad_target) bad_target = true;
+        if (total.bad_x) bad_x = true;
         task.put(b.grad, 1, call.grad, 1);
         task.put(b.hess, 5, call.hess, 5);
         task.put(b.losses, losses_at, call.loss, 6);
-        if (summed) sums[block] = kernels.sum(call.loss, n);
+        if (summed) sums[block] = total.loss;
     });
     return sums;
 }

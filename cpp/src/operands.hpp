@@ -110,6 +110,10 @@ void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool 
 }
 
 template <class T>
+bool is_aligned(const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
+}
+template <class T>
 T element(const TensorView& view, int64_t offset) {
     T value;
     gather(static_cast<const char*>(view.data) + offset, 0, 1, view.dtype, view.swapped, &value);
@@ -121,6 +125,18 @@ int64_t to_label(U value) {
     if constexpr (std::is_same_v<U, std::uint64_t>)
         return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
     else return static_cast<int64_t>(value);
+}
+
+/// Labels that lie one after the other, as int64, and whether each is one of `classes`: what most calls need to know of them.
+template <class U>
+bool copy_labels(const U* from, int64_t n, int64_t classes, int64_t* label) {
+    int64_t outside = 0;  // its sign
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t y = to_label(from[i]);
+        label[i] = y;
+        outside |= y | (classes - 1 - y);
+    }
+    return outside >= 0;
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------------------
@@ -260,6 +276,21 @@ inline void check_target_shape(const TensorView& x, const TensorView& target, in
          " and axis " + std::to_string(axis) + ", got " + to_string(target.shape) + hint);
 }
 
+/// A quick look at labels that lie one after the other: true if each is a class, and none ignored.
+template <class U>
+bool all_in_range(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
+    const bool adjacent = same_shape(target.strides, contiguous_strides(target.shape, sizeof(U)));
+    if (!adjacent || target.swapped || !is_aligned<U>(target.data) ||
+        (ignore && 0 <= *ignore && *ignore < classes))
+        return false;
+    const U* const from = static_cast<const U*>(target.data);
+    int64_t label[kBuffer], size = checked_size(target.shape);
+    for (int64_t i = 0; i < size; i += kBuffer) {
+        if (!copy_labels(from + i, std::min(kBuffer, size - i), classes, label)) return false;
+    }
+    return true;
+}
+
 /// Refuses labels that are neither a class nor ignored: names the first and counts them. Returns how many are ignored.
 inline int64_t check_labels(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
     int64_t bad = 0, first = 0, ignored = 0;
@@ -267,6 +298,7 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
     visit(target.dtype, [&]<class U>(U) {
         if constexpr (std::is_integral_v<U>) {
             const char* const data = static_cast<const char*>(target.data);
+            if (all_in_range<U>(target, classes, ignore)) return;
             for_each_element(target.shape, target.strides, [&](int64_t i, int64_t offset) {
                 const U raw = read<U>(data + offset, target.swapped);
                 const int64_t label = to_label(raw);
@@ -386,10 +418,6 @@ void for_each_readable(const TensorView& x, const TensorView* where, const Plan&
 
 constexpr int64_t kElements = 4096;  ///< of one block
 
-template <class T>
-bool is_aligned(const void* p) {
-    return reinterpret_cast<std::uintptr_t>(p) % alignof(T) == 0;
-}
 /// An operand of an elementwise block as adjacent elements of T: in place where possible, else through `buffer`.
 template <class T>
 const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {

@@ -42,6 +42,10 @@ struct MathConstants<float> {
     static constexpr float kLogRLow[8] = {
         -0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f, 0.0f,
         -0x1.9d2988p-18f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
+    // log1p(y) = y + y^2 times this for 0 <= y <= 1, to 2^-26.9 of log1p(y).
+    static constexpr float kLog1pPoly[] = {-0x1p-1f,        0x1.55527ep-2f,  -0x1.ff7d56p-3f,
+                                           0x1.94f9a2p-3f,  -0x1.3eda68p-3f, 0x1.c38b98p-4f,
+                                           -0x1.f2f824p-5f, 0x1.6649eep-6f,  -0x1.e1c86cp-9f};
     static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.5554ecp-2f, -0x1.fffe24p-3f, 0x1.9bc304p-3f,
                                          -0x1.57fc3p-3f};
 };
@@ -194,18 +198,18 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
 template <class T>
 constexpr T kExpDown = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512);
 
-/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). <= 0.58 ULP (float), 0.68 ULP (double).
+/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). value(): <= 0.58 ULP (float), 0.68 ULP (double).
 template <class V>
-SOFTLOSS_INLINE V exp_scaled(V x) {
+SOFTLOSS_INLINE ExpParts<V> exp_scaled(V x) {
     using C = MathConstants<typename LanesOf<V>::type>;
     const V magic = splat<V>(C::kMagic + 8 * C::kExpBias);
-    return exp_parts(max(splat<V>(C::kSmallestExponent), x), magic).value();
+    return exp_parts(max(splat<V>(C::kSmallestExponent), x), magic);
 }
 
 /// c exp(x) for x <= 0 (NaN comes through), subnormal results included; errors of exp_scaled where the result is normal.
 template <class V>
 SOFTLOSS_INLINE V exp_nonpositive(V x) {
-    return exp_scaled(x) * splat<V>(kExpDown<typename LanesOf<V>::type>);
+    return exp_scaled(x).value() * splat<V>(kExpDown<typename LanesOf<V>::type>);
 }
 
 /// log(u + u_low) as hi + lo, for normal positive u and |u_low| <= ulp(u). hi + lo rounded: <= 0.57 ULP.
@@ -237,9 +241,10 @@ SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     else return called([](auto a, auto b) { return log_parts_inline(a, b); }, u, u_low);
 }
 
-/// log(x) for 0 <= x <= 1 or any normal x > 0; log(0) = -inf; NaN comes through. <= 0.57 ULP.
+/// log(x + x_low) for 0 <= x <= 1 or any normal x > 0; x_low = 0 where x is not normal; log(0) = -inf; NaN comes through.
+/// <= 0.57 ULP.
 template <class V>
-SOFTLOSS_INLINE V log(V x) {
+SOFTLOSS_INLINE V log(V x, V x_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     constexpr T kNormal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
@@ -247,11 +252,15 @@ SOFTLOSS_INLINE V log(V x) {
         less(x, splat<V>(kNormal));  // subnormal: scale by 2^mantissa bits, subtract it again as k ln2
     const V up = select(tiny, splat<V>(T(1ll << C::kMantissaBits)), splat<V>(1));
     const V down = select(tiny, splat<V>(T(-C::kMantissaBits)), splat<V>(0));
-    const Pair<V> l = log_parts(x * up, splat<V>(0));
+    const Pair<V> l = log_parts(x * up, x_low);
     const V head = fma(down, splat<V>(C::kLn2High), l.hi);
     const V r = head + fma(down, splat<V>(C::kLn2Low), l.lo);
     const V at_zero = select(equal(x, splat<V>(0)), splat<V>(-__builtin_inff()), r);
     return select(equal(x, x), at_zero, x);
+}
+template <class V>
+SOFTLOSS_INLINE V log(V x) {
+    return log(x, splat<V>(0));
 }
 
 /// log1p(y) for -1 < y < inf; NaN comes through; y_low extends y below its last bit. hi + lo rounded: <= 0.75 ULP.
@@ -271,6 +280,18 @@ SOFTLOSS_INLINE V log1p(V y, V y_low) {
 template <class V>
 SOFTLOSS_INLINE V log1p(V y) {
     return log1p(y, splat<V>(0));
+}
+
+/// The same for 0 <= y <= 1, where a polynomial is enough for float. <= 0.9 ULP.
+template <class V>
+SOFTLOSS_INLINE V log1p_unit(V y, V y_low) {
+    using T = typename LanesOf<V>::type;
+    if constexpr (sizeof(T) == 8) {
+        return log1p(y, y_low);
+    } else {
+        const V slope = fma(y, splat<V>(T(-0.5)), splat<V>(1));  // about 1 / (1 + y)
+        return y + fma(y * y, polynomial(y, MathConstants<T>::kLog1pPoly), y_low * slope);
+    }
 }
 
 }  // namespace

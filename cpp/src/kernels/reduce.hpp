@@ -15,7 +15,8 @@
 //   error sums these errors, fraction sums scale * fraction, which is 2^-4.4 of the terms or less, both plainly, over at
 //         most kTerms terms.
 // Sum of exponentials: < 2^-26 (float), < 2^-55 (double) of the largest possible term or of the sum, if that is larger.
-// Where the sum may be far below the largest possible term, CarefulSum has the same error relative to the sum itself.
+// Where the sum may be far below the largest possible term, CarefulSum has the same error relative to the sum itself; the
+// sums without the maxima of rows shorter than kShortRow are of this kind always.
 #pragma once
 
 #include "math.hpp"
@@ -98,6 +99,17 @@ SOFTLOSS_INLINE Pair<V<T>> fold_classes(Pair<V<T>>* classes) {
     }
     return fast_two_sum(classes[0].hi, classes[0].lo);
 }
+
+/// Sum of a few thousand floats in doubles, whose rounding errors do not reach the float that the sum becomes.
+template <class T>
+struct PlainSum {
+    D<T> all = splat<D<T>>(0);
+
+    SOFTLOSS_INLINE void add(D<T> x) { all = all + x; }
+    SOFTLOSS_INLINE double total() const {
+        return fold(all, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
+    }
+};
 
 template <bool Upper, int Group, class T, int N>
 SOFTLOSS_INLINE Vec<T, N> halves(Vec<T, N> a, Vec<T, N> b) {

@@ -423,11 +423,15 @@ template <class S>
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
     if (x.row == sizeof(S)) {
+        constexpr std::int64_t kLead = 3;
         for (std::int64_t i = 0; i < n; ++i) {
             const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis);
+            const char* const ahead = x.data + (i + kLead < n ? i + kLead : i) * x.axis;
             T* const to = tile + i * pitch;
-            for_each_vector<W>(rows, [&](std::int64_t r, int valid)
-                                         SOFTLOSS_LAMBDA { store(to + r, load_some(xi + r, valid)); });
+            for_each_vector<W>(rows, [&](std::int64_t r, int valid) SOFTLOSS_LAMBDA {
+                prefetch(ahead + r * sizeof(S));
+                store(to + r, load_some(xi + r, valid));
+            });
         }
         return;
     }
@@ -559,36 +563,38 @@ struct Ahead {
     }
 };
 
-/// Sums n elements of W rows, class by class; exponentials are left in stash (like tile; maybe tile) where Stash.
+/// Sums elements first, first + step, ... of W rows: one class of each. Exponentials are left in stash (like tile; maybe tile)
+/// where Stash.
 template <bool Others, bool Careful, bool Stash, class T, Range R>
-SOFTLOSS_INLINE void tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                              const Reference<T, R>& ref, const Ahead& ahead, Stats<T>& stats) {
-    constexpr int W = kLanes<T>;
-    auto maxima = splat<IntVec<T, W>>(0);
-    const auto one_class = [&](std::int64_t first, std::int64_t end, std::int64_t step) SOFTLOSS_LAMBDA {
-        ClassSum<T, Others, Careful> sum;
-        for (std::int64_t i = first; i < end; i += step) {
-            ahead.fetch(i);
-            const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
-            if constexpr (Stash) store(stash + i * pitch, e.value());
-        }
-        maxima = maxima + sum.maxima;
-        return sum.sum.total();
-    };
-    if (n < kShortRow) {
-        stats.sum = one_class(0, n, 1);
-    } else {
-        Pair<V<T>> classes[W];
-        for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
-            const std::int64_t end = n - chunk < kChunk<T> ? n : chunk + kChunk<T>;
-            for (std::int64_t j = 0; j < W && chunk + j < end; ++j) {
-                const auto total = one_class(chunk + j, end, W);
-                classes[j] = chunk == 0 ? total : classes[j] + total;
-            }
-        }
-        stats.sum = fold_classes<T>(classes);
+SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t first,
+                                     std::int64_t end, std::int64_t step, const Reference<T, R>& ref,
+                                     const Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
+    ClassSum<T, Others, Careful> sum;
+    for (std::int64_t i = first; i < end; i += step) {
+        ahead.fetch(i);
+        const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
+        if constexpr (Stash) store(stash + i * pitch, e.value());
     }
-    if constexpr (Others) stats.maxima = convert<T>(maxima);
+    maxima = maxima + sum.maxima;
+    return sum.sum.total();
+}
+
+/// Sums n >= kShortRow elements of W rows, class by class.
+template <bool Others, bool Careful, bool Stash, class T, Range R>
+SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                                    const Reference<T, R>& ref, const Ahead& ahead,
+                                    IntVec<T, kLanes<T>>& maxima) {
+    constexpr int W = kLanes<T>;
+    Pair<V<T>> classes[W];
+    for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
+        const std::int64_t end = n - chunk < kChunk<T> ? n : chunk + kChunk<T>;
+        for (std::int64_t j = 0; j < W && chunk + j < end; ++j) {
+            const auto total =
+                class_sum<Others, Careful, Stash>(tile, stash, pitch, chunk + j, end, W, ref, ahead, maxima);
+            classes[j] = chunk == 0 ? total : classes[j] + total;
+        }
+    }
+    return fold_classes<T>(classes);
 }
 
 /// The statistics of W rows that lie in a tile.
@@ -596,18 +602,23 @@ template <bool Others, bool Stash, class T>
 [[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
                                   const Temperature<T>& temperature, const Ahead& ahead, Stats<T>& stats) {
     with_reference<T>(tile_max(tile, pitch, n), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
-        tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, ahead, stats);
+        auto maxima = splat<IntVec<T, kLanes<T>>>(0);
+        if (n < kShortRow) {  // the few others may well be small: careful at once
+            stats.sum = class_sum<Others, Others, Stash>(tile, stash, pitch, 0, n, 1, ref, ahead, maxima);
+        } else {
+            stats.sum = tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, ahead, maxima);
+        }
         if constexpr (Others) {
+            stats.maxima = convert<T>(maxima);
             const auto small = less(stats.sum.hi, splat<V<T>>(kSmallOthers<T>));
-            if (any(small)) {
-                Stats<T> careful;
-                tile_sum<true, true, false>(tile, stash, pitch, n, ref, ahead, careful);
-                stats.sum = {select(small, careful.sum.hi, stats.sum.hi),
-                             select(small, careful.sum.lo, stats.sum.lo)};
+            if (n >= kShortRow && any(small)) {
+                const auto careful = tile_sum<true, true, false>(tile, stash, pitch, n, ref, ahead, maxima);
+                stats.sum = {select(small, careful.hi, stats.sum.hi),
+                             select(small, careful.lo, stats.sum.lo)};
             }
+            stats.largest = ref.exp(ref.maximum).pair();
         }
         stats.maximum = ref.maximum;
-        if constexpr (Others) stats.largest = ref.exp(ref.maximum).pair();
     });
     stats.tile = tile;
     stats.pitch = pitch;

@@ -83,14 +83,20 @@ struct BinaryBlock {
     T *loss, *grad, *hess;
     T factor;  ///< of the gradient
     T hess_scale, hess_min;
+    bool summed;  ///< the sum of the losses is wanted
 };
+struct BinaryTotal {
+    double loss;             ///< where summed
+    bool bad_x, bad_target;  ///< an element of x (of probabilities), of target lies outside [0, 1]
+};
+template <class T>
+using BinaryKernel = BinaryTotal (*)(const BinaryBlock<T>& b, std::int64_t n);
 
 /// Kernels that compute in T, on n adjacent elements.
 template <class T>
 struct ComputeKernels {
     /// Of probabilities (logs clamped at -100) and of logits.
-    void (*bce)(const BinaryBlock<T>& b, std::int64_t n);
-    void (*bce_logits)(const BinaryBlock<T>& b, std::int64_t n);
+    BinaryKernel<T> bce, bce_logits;
     /// True if an element is below 0 or above 1.
     bool (*outside_unit)(const T* x, std::int64_t n);
     /// Sum in a fixed order, compensated.

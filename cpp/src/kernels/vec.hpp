@@ -238,6 +238,13 @@ SOFTLOSS_INLINE Vec<T, N> select(Vec<I, N> mask, Vec<T, N> a, Vec<T, N> b) {
     else return {select(mask.lo, a.lo, b.lo), select(mask.hi, a.hi, b.hi)};
 }
 
+/// The first `valid` lanes of a, 0 in the others.
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> keep_first(Vec<T, N> a, int valid) {
+    using I = IntVec<T, N>;
+    return select(less(iota<I>(), splat<I>(valid)), a, splat<Vec<T, N>>(0));
+}
+
 // ---- bits -------------------------------------------------------------------------------------------------------
 
 template <class T, int N>
@@ -435,6 +442,16 @@ SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
     if constexpr (!kNative<To, N> || !kNative<T, N>) {
         return join<To, N>(convert<To>(low_half(a)), convert<To>(high_half(a)));
     } else {
+#if defined(__AVX512F__)  // where gcc would convert by halves
+        using Raw [[maybe_unused]] = typename Vec<To, N>::Raw;
+        constexpr bool narrows = sizeof(To) == 4 && sizeof(T) == 8 && N == 8;
+        constexpr bool floats = To(0.5) != To(0) && T(0.5) != T(0),
+                       integers = To(0.5) == To(0) && T(0.5) == T(0);
+        if constexpr (narrows && floats) return {(Raw)_mm512_cvtpd_ps((__m512d)a.raw)};
+        if constexpr (narrows && integers) return {(Raw)_mm512_cvtepi64_epi32((__m512i)a.raw)};
+        if constexpr (sizeof(To) == 8 && sizeof(T) == 4 && N == 8 && floats)
+            return {(Raw)_mm512_cvtps_pd((__m256)a.raw)};
+#endif
         return {__builtin_convertvector(a.raw, typename Vec<To, N>::Raw)};
     }
 }
