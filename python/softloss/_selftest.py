@@ -21,7 +21,7 @@ import softloss
 from softloss import _core
 
 # To renew after a deliberate change of the bits (say so in CHANGELOG.md): copy the digest that the failure prints.
-DIGEST = "c3450a016f1f9acc4e12db5e618d9517"
+DIGEST = "6ca27337164d8a4d74890455eee4c29a"
 DIGITS = 60
 THREADS = (1, 2, 3, 7)
 BAR = 30

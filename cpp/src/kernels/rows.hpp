@@ -165,12 +165,17 @@ SOFTLOSS_INLINE V<T> canonical(V<T> y) {
     return select(equal(y, y), y, splat<V<T>>(static_cast<T>(__builtin_nanf(""))));
 }
 
-/// Calls put(i, valid) for the vectors of a row of n elements.
+/// Calls put(i, valid) for the vectors of a row of n elements. Where fma is emulated, one copy of `put` serves for all: speed is
+/// lost already.
 template <int W, class Put>
 SOFTLOSS_INLINE void for_each_vector(std::int64_t n, Put put) {
     std::int64_t i = 0;
-    for (; i + W <= n; i += W) put(i, W);
-    if (i < n) put(i, static_cast<int>(n - i));
+    if constexpr (kEmulatedFma) {
+        for (; i < n; i += W) put(i, n - i < W ? static_cast<int>(n - i) : W);
+    } else {
+        for (; i + W <= n; i += W) put(i, W);
+        if (i < n) put(i, static_cast<int>(n - i));
+    }
 }
 
 // ---- rows along the vectors -----------------------------------------------------------------------------------
@@ -211,9 +216,9 @@ struct RowSum {
     IntVec<T, kLanes<T>> maxima;
 };
 
-/// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where Stash. `next` and `out`: what is read
+/// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where there is one. `next` and `out`: what is read
 /// and written later, fetched meanwhile.
-template <bool Others, bool Careful, bool Stash, class S, class T, Range R>
+template <bool Others, bool Careful, class S, class T, Range R>
 SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
                                   const char* next, const char* out) {
     constexpr int W = kLanes<T>;
@@ -222,18 +227,14 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T,
     for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
         const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
         ClassSum<T, Others, Careful> sum;
-        std::int64_t i = chunk;
-        for (; i + W <= end; i += W) {
+        for_each_vector<W>(end - chunk, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
+            const std::int64_t i = chunk + at;
             prefetch(next + i * sizeof(S));
             prefetch(out + i * sizeof(S));
-            const auto e = sum.add(from_storage<W>(x + i), ref);
-            if constexpr (Stash) store(stash + i, e.value());
-        }
-        if (i < end) {
-            const int valid = static_cast<int>(end - i);
-            const auto e = sum.add_first(load_first<W>(x + i, valid), valid, ref);
-            if constexpr (Stash) store(stash + i, e.value());
-        }
+            const auto e = valid == W ? sum.add(from_storage<W>(x + i), ref)
+                                      : sum.add_first(load_first<W>(x + i, valid), valid, ref);
+            if (stash) store(stash + i, e.value());
+        });
         all = all + sum.sum.total();
         maxima = maxima + sum.maxima;
     }
@@ -242,7 +243,7 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T,
 template <class S, class T, Range R>
 [[gnu::noinline]] RowSum<T> careful_row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref) {
     const char* const here = reinterpret_cast<const char*>(x);
-    return row_sum<true, true, false>(x, n, ref, static_cast<T*>(nullptr), here, here);
+    return row_sum<true, true>(x, n, ref, static_cast<T*>(nullptr), here, here);
 }
 
 /// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_.
@@ -258,7 +259,7 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
     };
     const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(y) & 63);
     const std::int64_t head = (64 - misaligned) % 64 / std::int64_t{sizeof(S)};
-    const bool lines = n >= 2 * kLine && misaligned % sizeof(S) == 0;
+    const bool lines = !kEmulatedFma && n >= 2 * kLine && misaligned % sizeof(S) == 0;
     if (lines && stream_) {
         for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
         for (i = head; i + kLine <= n; i += kLine) {
@@ -275,8 +276,7 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
         for (; i < kLine; i += W) put(i, W);  // a line as it lies; what it shares with the next is made twice
         i = head == 0 ? kLine : head;
     }
-    for (; i + W <= n; i += W) put(i, W);
-    if (i < n) put(i, static_cast<int>(n - i));
+    for_each_vector<W>(n - i, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA { put(i + at, valid); });
 }
 
 template <class S>
@@ -286,8 +286,8 @@ template <class S>
 }
 
 /// The statistics of `count` <= W rows along the vectors, one in each lane; exponentials of row r at stash + r * pitch where
-/// Stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
-template <bool Others, bool Stash, class S>
+/// there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
+template <bool Others, class S>
 [[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
                                   std::int64_t pitch, Stats<Compute<S>>& stats, const char* next,
@@ -303,8 +303,9 @@ template <bool Others, bool Stash, class S>
         fold_max<T>(maximum) + splat<V<T>>(0), temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
             using Ref = Plain<decltype(all)>;
             for (int r = 0; r < count; ++r) {
-                const auto s = row_sum<Others, false, Stash>(row(r), n, Ref(all, r), stash + r * pitch,
-                                                             next + r * x.row, out.data + r * out.row);
+                const auto s =
+                    row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
+                                           next + r * x.row, out.data + r * out.row);
                 sum[r] = s.sum;
                 maxima[r] = s.maxima;
             }
@@ -369,10 +370,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
         const RowsOut out = Op::kResults > 0 && !streamed ? RowsOut{y.data + first * y.row, y.row, y.axis}
                                                           : RowsOut{const_cast<char*>(next), x.row, x.axis};
         Stats<T> stats;
-        if (stashed)
-            rows_stats<Op::kOthers, Op::kExp, S>(block, count, n, temperature, stash, pitch, stats, next,
-                                                 out);
-        else rows_stats<Op::kOthers, false, S>(block, count, n, temperature, stash, pitch, stats, next, out);
+        rows_stats<Op::kOthers, S>(block, count, n, temperature, stashed ? stash : nullptr, pitch, stats,
+                                   next, out);
         typename Op::Finish finishes;
         op.finish(stats, first, count, finishes);
         if constexpr (Op::kResults > 0) {
@@ -564,8 +563,8 @@ struct Ahead {
 };
 
 /// Sums elements first, first + step, ... of W rows: one class of each. Exponentials are left in stash (like tile; maybe tile)
-/// where Stash.
-template <bool Others, bool Careful, bool Stash, class T, Range R>
+/// where there is one.
+template <bool Others, bool Careful, class T, Range R>
 SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t first,
                                      std::int64_t end, std::int64_t step, const Reference<T, R>& ref,
                                      const Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
@@ -573,14 +572,14 @@ SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch
     for (std::int64_t i = first; i < end; i += step) {
         ahead.fetch(i);
         const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
-        if constexpr (Stash) store(stash + i * pitch, e.value());
+        if (stash) store(stash + i * pitch, e.value());
     }
     maxima = maxima + sum.maxima;
     return sum.sum.total();
 }
 
 /// Sums n >= kShortRow elements of W rows, class by class.
-template <bool Others, bool Careful, bool Stash, class T, Range R>
+template <bool Others, bool Careful, class T, Range R>
 SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
                                     const Reference<T, R>& ref, const Ahead& ahead,
                                     IntVec<T, kLanes<T>>& maxima) {
@@ -590,7 +589,7 @@ SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch,
         const std::int64_t end = n - chunk < kChunk<T> ? n : chunk + kChunk<T>;
         for (std::int64_t j = 0; j < W && chunk + j < end; ++j) {
             const auto total =
-                class_sum<Others, Careful, Stash>(tile, stash, pitch, chunk + j, end, W, ref, ahead, maxima);
+                class_sum<Others, Careful>(tile, stash, pitch, chunk + j, end, W, ref, ahead, maxima);
             classes[j] = chunk == 0 ? total : classes[j] + total;
         }
     }
@@ -598,21 +597,22 @@ SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch,
 }
 
 /// The statistics of W rows that lie in a tile.
-template <bool Others, bool Stash, class T>
+template <bool Others, class T>
 [[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
                                   const Temperature<T>& temperature, const Ahead& ahead, Stats<T>& stats) {
     with_reference<T>(tile_max(tile, pitch, n), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
         auto maxima = splat<IntVec<T, kLanes<T>>>(0);
         if (n < kShortRow) {  // the few others may well be small: careful at once
-            stats.sum = class_sum<Others, Others, Stash>(tile, stash, pitch, 0, n, 1, ref, ahead, maxima);
+            stats.sum = class_sum<Others, Others>(tile, stash, pitch, 0, n, 1, ref, ahead, maxima);
         } else {
-            stats.sum = tile_sum<Others, false, Stash>(tile, stash, pitch, n, ref, ahead, maxima);
+            stats.sum = tile_sum<Others, false>(tile, stash, pitch, n, ref, ahead, maxima);
         }
         if constexpr (Others) {
             stats.maxima = convert<T>(maxima);
             const auto small = less(stats.sum.hi, splat<V<T>>(kSmallOthers<T>));
             if (n >= kShortRow && any(small)) {
-                const auto careful = tile_sum<true, true, false>(tile, stash, pitch, n, ref, ahead, maxima);
+                const auto careful =
+                    tile_sum<true, true>(tile, static_cast<T*>(nullptr), pitch, n, ref, ahead, maxima);
                 stats.sum = {select(small, careful.hi, stats.sum.hi),
                              select(small, careful.lo, stats.sum.lo)};
             }
@@ -744,8 +744,9 @@ template <class T, class Op>
         for (int g = 0; g * W < left; ++g) {
             T* const tile = memory + g * W;
             // Exponentials may replace the elements, but where these may be summed again.
-            tile_stats<Op::kOthers, Op::kExp>(
-                tile, Op::kOthers ? memory2 + g * W : tile, pitch, n, temperature,
+            T* const exps = !Op::kExp ? nullptr : Op::kOthers ? memory2 + g * W : tile;
+            tile_stats<Op::kOthers>(
+                tile, exps, pitch, n, temperature,
                 {next.data + g * W * x.row, out.data + g * W * out.row, step(next), step(out)}, stats[g]);
         }
         for (int g = 0; g * W < left; ++g)

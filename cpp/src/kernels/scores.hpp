@@ -66,11 +66,11 @@ void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::
         T* const tile = static_cast<T*>(options.scratch);
         for (std::int64_t i = 0; i < n; ++i) store(tile + i * W, splat<V<T>>(first(load_first<W>(x + i, 1))));
         const char* const here = static_cast<const char*>(x_);
-        tile_stats<false, false>(tile, tile, W, n, temperature, {here, here, 0, 0}, stats);
+        tile_stats<false, T>(tile, nullptr, W, n, temperature, {here, here, 0, 0}, stats);
     } else {
         char* const here = const_cast<char*>(static_cast<const char*>(x_));
-        rows_stats<false, false, S>({here, 0, sizeof(S)}, 1, n, temperature, static_cast<T*>(options.scratch),
-                                    0, stats, here, {here, 0, sizeof(S)});
+        rows_stats<false, S>({here, 0, sizeof(S)}, 1, n, temperature, nullptr, 0, stats, here,
+                             {here, 0, sizeof(S)});
     }
     typename Softmax<T>::Finish all;
     Softmax<T>().finish(stats, 0, 1, all);

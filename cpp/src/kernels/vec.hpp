@@ -442,15 +442,19 @@ SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
     if constexpr (!kNative<To, N> || !kNative<T, N>) {
         return join<To, N>(convert<To>(low_half(a)), convert<To>(high_half(a)));
     } else {
-#if defined(__AVX512F__)  // where gcc would convert by halves
+#if defined(__AVX512F__)  // where gcc would go by halves
         using Raw [[maybe_unused]] = typename Vec<To, N>::Raw;
-        constexpr bool narrows = sizeof(To) == 4 && sizeof(T) == 8 && N == 8;
+        constexpr int from = sizeof(T), to = sizeof(To);
         constexpr bool floats = To(0.5) != To(0) && T(0.5) != T(0),
                        integers = To(0.5) == To(0) && T(0.5) == T(0);
-        if constexpr (narrows && floats) return {(Raw)_mm512_cvtpd_ps((__m512d)a.raw)};
-        if constexpr (narrows && integers) return {(Raw)_mm512_cvtepi64_epi32((__m512i)a.raw)};
-        if constexpr (sizeof(To) == 8 && sizeof(T) == 4 && N == 8 && floats)
-            return {(Raw)_mm512_cvtps_pd((__m256)a.raw)};
+        if constexpr (floats && N == 8 && from == 8 && to == 4) return {(Raw)_mm512_cvtpd_ps((__m512d)a.raw)};
+        if constexpr (floats && N == 8 && from == 4 && to == 8) return {(Raw)_mm512_cvtps_pd((__m256)a.raw)};
+        if constexpr (integers && N == 8 && from == 8 && to == 4)
+            return {(Raw)_mm512_cvtepi64_epi32((__m512i)a.raw)};
+        if constexpr (integers && N == 16 && from == 4 && to == 2)
+            return {(Raw)_mm512_cvtepi32_epi16((__m512i)a.raw)};
+        if constexpr (integers && N == 16 && from == 2 && to == 4)  // unsigned alone
+            return {(Raw)_mm512_cvtepu16_epi32((__m256i)a.raw)};
 #endif
         return {__builtin_convertvector(a.raw, typename Vec<To, N>::Raw)};
     }
@@ -698,7 +702,7 @@ SOFTLOSS_INLINE void to_storage(bfloat16* p, Vec<float, N> v) {
 }
 
 /// float16 by integer arithmetic: exact, for machines without the instruction.
-SOFTLOSS_INLINE float half_to_float(std::uint16_t h) {
+[[gnu::noinline, maybe_unused]] float half_to_float(std::uint16_t h) {
     const std::uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
     float f;
     if (rest >= 0x7c00u) {
@@ -716,7 +720,7 @@ SOFTLOSS_INLINE float half_to_float(std::uint16_t h) {
     __builtin_memcpy(&f, &bits, sizeof f);
     return f;
 }
-SOFTLOSS_INLINE std::uint16_t float_to_half(float f) {
+[[gnu::noinline, maybe_unused]] std::uint16_t float_to_half(float f) {
     std::uint32_t bits;
     __builtin_memcpy(&bits, &f, sizeof bits);
     const std::uint32_t sign = (bits >> 16) & 0x8000u;
