@@ -162,3 +162,28 @@ def test_memory_beyond_input_and_output_is_small(isa):
     )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 0.25
+
+
+@pytest.mark.parametrize("dtype", ("float16", "float32", "float64"))
+@pytest.mark.parametrize("n", (700, 20011), ids=("short rows", "long rows"))
+def test_results_written_past_the_caches(n, dtype):
+    """Results of more than 24 MiB, whose rows begin anywhere in a line: the bits of each row alone."""
+    rows = (26 << 20) // (n * np.dtype(dtype).itemsize)
+    rng = np.random.default_rng(n)
+    x = rng.normal(scale=4, size=(rows, n)).astype(dtype)
+    x[3, 5] = x[rows // 2, -1] = x[-1, 0] = np.nan
+    labels = rng.integers(n, size=rows)
+    labels[7] = -100
+    memory = np.zeros(rows * n + 3, dtype)
+    out = memory[3:].reshape(rows, n)
+    softloss.softmax(x, out=out)
+    for r in (0, 1, 2, 3, 4, rows // 2, rows // 2 + 1, rows - 2, rows - 1):
+        np.testing.assert_array_equal(out[r], softloss.softmax(x[r]))
+    softloss.cross_entropy_and_grad(x, labels, reduction="sum", grad_out=out)
+    for r in (0, 1, 2, 3, 4, 7, 8, rows // 2, rows // 2 + 1, rows - 2, rows - 1):
+        alone = softloss.cross_entropy_and_grad(x[r : r + 1], labels[r : r + 1], reduction="sum")
+        np.testing.assert_array_equal(out[r], alone.grad[0])
+    assert not memory[:3].any()
+    expected = softloss.softmax(x)
+    softloss.softmax(x, out=x)
+    np.testing.assert_array_equal(x, expected)

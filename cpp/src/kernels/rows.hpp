@@ -209,6 +209,9 @@ SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     return max(max(m0, m1), max(m2, m3));
 }
 
+/// Elements of the rows whose passes go in turn: they and their exponentials fit into the first cache.
+constexpr std::int64_t kTogether = 4096;
+
 /// The sums of a row's classes: of all exponentials or without those of the maxima, and the number of these.
 template <class T>
 struct RowSum {
@@ -216,12 +219,18 @@ struct RowSum {
     IntVec<T, kLanes<T>> maxima;
 };
 
+/// What else is to be done at each vector of a row whose sum is formed: nothing.
+struct NoWriter {
+    SOFTLOSS_INLINE void operator()(std::int64_t) const {}
+};
+
 /// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where there is one. `next` and `out`: what is read
 /// and written later, fetched meanwhile.
-template <bool Others, bool Careful, class S, class T, Range R>
+template <bool Others, bool Careful, class S, class T, Range R, class Writer = NoWriter>
 SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
-                                  const char* next, const char* out) {
+                                  const char* next, const char* out, const Writer& writer = {}) {
     constexpr int W = kLanes<T>;
+    const bool crowded = stash && n > kTogether;  // the first cache has no room for more
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
     for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
@@ -229,11 +238,12 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T,
         ClassSum<T, Others, Careful> sum;
         for_each_vector<W>(end - chunk, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
             const std::int64_t i = chunk + at;
-            prefetch(next + i * sizeof(S));
-            prefetch(out + i * sizeof(S));
+            prefetch(next + i * sizeof(S), crowded);
+            prefetch(out + i * sizeof(S), crowded);
             const auto e = valid == W ? sum.add(from_storage<W>(x + i), ref)
                                       : sum.add_first(load_first<W>(x + i, valid), valid, ref);
             if (stash) store(stash + i, e.value());
+            writer(i);
         });
         all = all + sum.sum.total();
         maxima = maxima + sum.maxima;
@@ -246,35 +256,47 @@ template <class S, class T, Range R>
     return row_sum<true, true>(x, n, ref, static_cast<T*>(nullptr), here, here);
 }
 
+/// The elements of a line of 64 bytes, and how many of y lie before its first whole line.
+template <class S>
+constexpr std::int64_t kLine = 64 / sizeof(S);
+template <class S>
+SOFTLOSS_INLINE std::int64_t before_line(const S* y) {
+    return static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(y) % 64 / sizeof(S));
+}
+/// A whole line of results, past the caches.
+template <class S, class From, class Finish>
+SOFTLOSS_INLINE void stream_line(const From* from, S* y, Finish finish) {
+    using T = Compute<S>;
+    constexpr int W = kLanes<T>;
+    if constexpr (kLine<S> == W) {
+        stream(y, finish(from_storage<W>(from)));
+    } else {
+        S line[kLine<S>];
+        for (int k = 0; k < kLine<S>; k += W) to_storage(line + k, finish(from_storage<W>(from + k)));
+        stream(reinterpret_cast<T*>(y), load<V<T>>(reinterpret_cast<const T*>(line)));
+    }
+}
+
 /// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_.
 template <class S, class From, class Finish>
 SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stream_, Finish finish) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
-    constexpr std::int64_t kLine = 64 / sizeof(S);
     std::int64_t i = 0;
     const auto put = [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
         store_some(y + at, finish(valid == W ? from_storage<W>(from + at) : load_first<W>(from + at, valid)),
                    valid);
     };
-    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(y) & 63);
-    const std::int64_t head = (64 - misaligned) % 64 / std::int64_t{sizeof(S)};
-    const bool lines = !kEmulatedFma && n >= 2 * kLine && misaligned % sizeof(S) == 0;
+    const std::int64_t head = before_line(y);
+    const bool lines =
+        !kEmulatedFma && n >= 2 * kLine<S> && reinterpret_cast<std::uintptr_t>(y) % sizeof(S) == 0;
     if (lines && stream_) {
         for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
-        for (i = head; i + kLine <= n; i += kLine) {
-            if constexpr (kLine == W) {
-                stream(y + i, finish(from_storage<W>(from + i)));
-            } else {
-                S line[kLine];
-                for (int k = 0; k < kLine; k += W)
-                    to_storage(line + k, finish(from_storage<W>(from + i + k)));
-                stream(reinterpret_cast<T*>(y + i), load<V<T>>(reinterpret_cast<const T*>(line)));
-            }
-        }
+        for (i = head; i + kLine<S> <= n; i += kLine<S>) stream_line(from + i, y + i, finish);
     } else if (lines && static_cast<const void*>(from) != static_cast<const void*>(y)) {
-        for (; i < kLine; i += W) put(i, W);  // a line as it lies; what it shares with the next is made twice
-        i = head == 0 ? kLine : head;
+        for (; i < kLine<S>; i += W)
+            put(i, W);  // a line as it lies; what it shares with the next is made twice
+        i = head == 0 ? kLine<S> : head;
     }
     for_each_vector<W>(n - i, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA { put(i + at, valid); });
 }
@@ -287,11 +309,11 @@ template <class S>
 
 /// The statistics of `count` <= W rows along the vectors, one in each lane; exponentials of row r at stash + r * pitch where
 /// there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
-template <bool Others, class S>
+template <bool Others, class S, class Writer = NoWriter>
 [[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
-                                  std::int64_t pitch, Stats<Compute<S>>& stats, const char* next,
-                                  RowsOut out) {
+                                  std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out,
+                                  const Writer& writer = {}) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
@@ -305,7 +327,7 @@ template <bool Others, class S>
             for (int r = 0; r < count; ++r) {
                 const auto s =
                     row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
-                                           next + r * x.row, out.data + r * out.row);
+                                           next + r * x.row, out.data + r * out.row, writer);
                 sum[r] = s.sum;
                 maxima[r] = s.maxima;
             }
@@ -342,8 +364,62 @@ template <class S>
     });
 }
 
-/// Elements of the rows whose passes go in turn: they and their exponentials fit into the first cache.
-constexpr std::int64_t kTogether = 4096;
+/// Writes a row past the caches, the line at i where i = 0, W, 2 W, ...: a row at a time, memory and arithmetic would wait for
+/// each other.
+template <class S, class Finish>
+struct LineWriter {
+    using T = Compute<S>;
+    const T* from = nullptr;
+    S* y = nullptr;
+    std::int64_t n = 0, head = 0;
+    Finish finish{};
+
+    SOFTLOSS_INLINE void operator()(std::int64_t i) const {
+        if (i % kLine<S> == 0 && head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
+    }
+    /// What lies before and behind the lines.
+    SOFTLOSS_INLINE void ends() const {
+        if (n == 0) return;
+        const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
+        write_row(from, y, head, false, finish);
+        write_row(from + last, y + last, n - last, false, finish);
+    }
+};
+
+/// Bytes of exponentials that can be kept twice.
+constexpr std::int64_t kOverlapped = kStashBytes / 4;
+
+/// x, y: (rows, n) along the vectors, streamed: each row is written while the sum of the next one is formed.
+template <class S, class Op>
+[[gnu::noinline]] void rows_overlapped(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n,
+                                       const RowOptions& options, Op& op) {
+    using T = Compute<S>;
+    using Finish = Plain<decltype(typename Op::Finish().row(0))>;
+    const Temperature<T> temperature(options.temperature);
+    LineWriter<S, Finish> writer;
+    Stats<T> stats;
+    typename Op::Finish finish;
+    for (std::int64_t r = 0; r < rows; ++r) {
+        T* const stash = static_cast<T*>(options.scratch) + r % 2 * (kStashBytes / sizeof(T));
+        const char* const next = x.data + (r + 1 < rows ? r + 1 : r) * x.row;
+        S* const yr = reinterpret_cast<S*>(y.data + r * y.row);
+        rows_stats<Op::kOthers, S>({x.data + r * x.row, x.row, x.axis}, 1, n, temperature, stash, 0, stats,
+                                   next, {const_cast<char*>(next), 0, 0}, writer);
+        writer.ends();
+        if constexpr (Op::kLabels) {
+            if (r > 0) op.after(r - 1, 1);
+        }
+        op.finish(stats, r, 1, finish);
+        if (finish.invalid) {
+            fill_row(yr, n, finish.row(0).mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
+            writer.n = 0;
+        } else {
+            writer = {stash, yr, n, before_line(yr), finish.row(0)};
+        }
+    }
+    if (writer.n > 0) write_row(writer.from, writer.y, n, true, writer.finish);
+    if constexpr (Op::kLabels) op.after(rows - 1, 1);
+}
 
 /// Bytes of the shortest row worth to be streamed.
 constexpr std::int64_t kStreamedRow = 2048;
@@ -362,6 +438,11 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
+    if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma) {
+        const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
+        if (streamed && whole && together == 1 && n * std::int64_t{sizeof(T)} <= kOverlapped)
+            return rows_overlapped<S>(x, y, rows, n, options, op);
+    }
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
         const RowsIn block{x.data + first * x.row, x.row, x.axis};

@@ -637,8 +637,10 @@ SOFTLOSS_INLINE void store_columns(T* p, std::int64_t row, Vec<T, N> (&columns)[
 
 // ---- memory without computing --------------------------------------------------------------------------------------
 
-SOFTLOSS_INLINE void prefetch(const char* p) {
-    __builtin_prefetch(p, 0, 3);
+/// Fetches what will soon be needed into the first cache; into the second where there is too much of it (`far`).
+SOFTLOSS_INLINE void prefetch(const char* p, bool far = false) {
+    if (far) __builtin_prefetch(p, 0, 2);
+    else __builtin_prefetch(p, 0, 3);
 }
 /// A store past the caches; p is aligned to 64 bytes. fence() before others may read it.
 template <class T, int N>
