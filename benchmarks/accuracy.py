@@ -1,10 +1,10 @@
 """Measure the errors of softloss and of every installed peer against exact arithmetic: python benchmarks/accuracy.py
 
 Prints a table of the largest and the mean error in ULP (units in the last place of the exact result), and writes
-benchmarks/results/<cpu>-<date>-accuracy.json and a picture beside it.
+benchmarks/results/<cpu>-<date>-accuracy.json.
 
-Lives here: the inputs, the errors, the table and the picture. Must not: how a peer computes (peers.py), the exact
-results (tests/python/exact.py), promises (the tests check them).
+Lives here: the inputs, the errors, the table. Must not: how a peer computes (peers.py), the exact results
+(tests/python/exact.py), promises (the tests check them), how pictures look (pictures.py).
 """
 
 from __future__ import annotations
@@ -25,22 +25,13 @@ import peers
 from cases import Case, np_dtype
 from rich.progress import track
 from rich.table import Table
-from run import BLUE, GREEN, GREY, RED, RESULTS, bind, console, cpu_name, versions
+from run import RESULTS, bind, console, cpu_name, stem, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "python"))
 import exact
 import reference
 
 LONG_ROW = 1_000_000
-NAMES = {
-    "softloss": "softloss",
-    "numpy": "NumPy",
-    "scipy": "SciPy",
-    "torch": "PyTorch",
-    "jax": "JAX",
-    "onnxruntime": "ONNX Runtime",
-    "numba": "numba",
-}
 
 
 class Inputs:
@@ -82,10 +73,7 @@ def _result(library: str, call: Inputs) -> Any:
         return None
     if statement is None:
         return None
-    value = eval(statement.code, dict(statement.names))
-    if isinstance(value, tuple) and statement.to_numpy is np.asarray:
-        return np.asarray(value[1])
-    value = statement.to_numpy(value)
+    value = statement.to_numpy(eval(statement.code, dict(statement.names)))
     return value[1] if isinstance(value, tuple) else value
 
 
@@ -194,7 +182,7 @@ def print_table(rows: list[dict[str, Any]], libraries: list[str]) -> None:
     table.add_column("dtype")
     table.add_column("case", no_wrap=True)
     for library in libraries:
-        table.add_column(NAMES[library], justify="right", no_wrap=True)
+        table.add_column(peers.NAMES[library], justify="right", no_wrap=True)
     for row in rows:
         cells = [
             f"{_ulp(row['max'][library])} ({_ulp(row['mean'][library])})" if library in row["max"] else "-"
@@ -202,43 +190,6 @@ def print_table(rows: list[dict[str, Any]], libraries: list[str]) -> None:
         ]
         table.add_row(row["dtype"], row["name"], *cells)
     console.print(table)
-
-
-MARKS = {
-    "softloss": ("o", GREEN),
-    "numpy": ("|", GREY),
-    "scipy": ("x", BLUE),
-    "torch": ("^", RED),
-    "jax": ("s", "#b083f0"),
-    "onnxruntime": ("D", "#d4a72c"),
-    "numba": ("+", GREY),
-}
-
-
-def draw(path: Path, rows: list[dict[str, Any]], libraries: list[str], dtype: str) -> None:
-    """The largest errors of one dtype; on a transparent ground, in colours that show on light and on dark."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [row for row in rows if row["dtype"] == dtype]
-    with pyplot.rc_context({"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 9}):
-        figure, axes = pyplot.subplots(figsize=(8, 1.4 + 0.24 * len(rows)), layout="constrained")
-        for library in reversed(libraries):
-            found = [(row["max"][library], i) for i, row in enumerate(rows) if library in row["max"]]
-            marker, colour = MARKS[library]
-            values, places = [max(value, 0.1) for value, _ in found], [place for _, place in found]
-            axes.scatter(values, places, s=36, marker=marker, color=colour, label=NAMES[library])
-        axes.axvline(2, color=GREEN, linewidth=1)
-        axes.set(xscale="log", ylim=(len(rows) - 0.5, -0.5))
-        figure.suptitle(f"largest error in ULP, {dtype} (the line: 2 ULP; what is below 0.1 is drawn there)")
-        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-        axes.tick_params(colors=GREY, which="both")
-        axes.grid(color=GREY, alpha=0.25)
-        figure.legend(loc="outside lower center", ncols=len(libraries), framealpha=0, labelcolor=GREY, handletextpad=0)
-        figure.savefig(path, transparent=True)
-        pyplot.close(figure)
 
 
 def main() -> None:
@@ -258,20 +209,17 @@ def main() -> None:
     print_table(rows, libraries)
     import softloss
 
-    date = time.strftime("%Y-%m-%d")
-    stem = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
-    path = options.json or RESULTS / f"{stem}-{date}-accuracy.json"
+    path = options.json or RESULTS / f"{stem()}-accuracy.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "cpu": cpu_name(),
-        "date": date,
+        "date": time.strftime("%Y-%m-%d"),
         "versions": versions(libraries[1:]),
         "softloss": softloss.show_config("dicts"),
         "rows": rows,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
-    draw(path.with_suffix(".svg"), rows, libraries, options.dtypes.split(",")[0])
-    console.print(f"written: {path} and a picture beside it")
+    console.print(f"written: {path}; its picture: python benchmarks/pictures.py")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _all_cases() -> list[Case]:
         cases += [Case(op, shape) for shape in (TINY, *SMALL, *LONG_ROWS, *SHORT_ROWS)]
         cases += [Case(op, shape, axis) for shape, axis in OTHER_AXES]
     for op, shapes in (
-        ("log_softmax", (TINY, *SMALL, (128, 50257), (2048, 32000), (1000000, 10))),
+        ("log_softmax", (TINY, *SMALL, *LONG_ROWS, (1000000, 10))),
         ("logsumexp", (TINY, *SMALL, (128, 50257), (2048, 32000), (1000000, 10))),
     ):
         cases += [Case(op, shape) for shape in shapes] + [Case(op, (1000, 4096), 0)]

@@ -1,7 +1,7 @@
 """How each library computes each case, in the best plain form that a good user of it writes.
 
 Lives here: for each peer, the statements that compute a case, with a fresh result and into given memory, and how many
-threads it uses. Must not: timing, targets, printing.
+threads it uses; the names of the libraries. Must not: timing, targets, printing.
 
 A peer is a function (case, data, threads) -> {variant: Statement}, empty where the library lacks the operation. All use
 the same inputs, in the form the library keeps its own arrays in: no conversion is timed.
@@ -19,19 +19,23 @@ import numpy as np
 from cases import Case, Data
 
 
+def _arrays(value: Any) -> Any:
+    return tuple(map(np.asarray, value)) if isinstance(value, tuple) else np.asarray(value)
+
+
 @dataclass(frozen=True)
 class Statement:
     """Python code that is timed, the names it uses, and how to see its result as NumPy arrays."""
 
     code: str
     names: dict[str, Any]
-    to_numpy: Callable[[Any], Any] = np.asarray
+    to_numpy: Callable[[Any], Any] = _arrays
 
 
 Statements = dict[str, Statement]
 
 
-def _statements(fresh: str, out: str | None, to_numpy: Callable[[Any], Any] = np.asarray, **names: Any) -> Statements:
+def _statements(fresh: str, out: str | None, to_numpy: Callable[[Any], Any] = _arrays, **names: Any) -> Statements:
     codes = {"fresh": fresh, "out": out}
     return {variant: Statement(code, names, to_numpy) for variant, code in codes.items() if code}
 
@@ -475,11 +479,7 @@ def jax(case: Case, data: Data, threads: int) -> Statements:
     else:
         return {}
     names = {"x": jnp.asarray(data.x), "y": jnp.asarray(data.target), "ready": library.block_until_ready}
-
-    def to_numpy(value: Any) -> Any:
-        return tuple(map(np.asarray, value)) if isinstance(value, tuple) else np.asarray(value)
-
-    return _statements(code, None, to_numpy, f=library.jit(f), **names)
+    return _statements(code, None, f=library.jit(f), **names)
 
 
 # ---- ONNX Runtime -------------------------------------------------------------------------------------------------
@@ -534,6 +534,15 @@ PEERS: dict[str, Callable[[Case, Data, int], Statements]] = {
     "numba": numba,
     "jax": jax,
     "onnxruntime": onnxruntime,
+}
+NAMES = {  # as they are written in tables and pictures
+    "softloss": "softloss",
+    "numpy": "NumPy",
+    "scipy": "SciPy",
+    "torch": "PyTorch",
+    "numba": "Numba",
+    "jax": "JAX",
+    "onnxruntime": "ONNX Runtime",
 }
 
 

@@ -1,7 +1,9 @@
-"""Draw the pictures of README and documentation from stored results: python benchmarks/pictures.py
+"""Draw every picture of stored measurements: python benchmarks/pictures.py
 
-Reads the newest benchmarks/results/*.json of run.py (those of --quick left out) and of accuracy.py, writes
-docs/_static/speed.svg and docs/_static/accuracy.svg. Ground and colours show on light and on dark pages.
+Reads benchmarks/results/*.json of run.py and of accuracy.py. The newest of each kind, those of --quick left out, give
+the pictures of README and documentation, docs/_static/speed.svg and docs/_static/accuracy.svg. Each file of run.py gets
+two pictures beside it: all its cases against the best peer, and against the roof. Ground and colours show on light and
+on dark pages.
 
 Lives here: what is drawn and how it looks. Must not: measurements.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +20,19 @@ import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot, ticker  # noqa: E402
+from peers import NAMES  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 STATIC = Path(__file__).parents[1] / "docs" / "_static"
-GREY = "#7b7f86"
-LIBRARIES = {  # name in the results: name in the picture, colour, marker
-    "softloss": ("softloss", "#e5484d", "D"),
-    "numpy": ("NumPy", "#4a90d9", "o"),
-    "scipy": ("SciPy", "#12a594", "v"),
-    "torch": ("PyTorch", "#f2810d", "s"),
-    "jax": ("JAX", "#a371f7", "^"),
-    "numba": ("Numba", "#46a758", "P"),
-    "onnxruntime": ("ONNX Runtime", "#c2a000", "X"),
+GREY, RED, BLUE, GREEN = "#7b7f86", "#e5484d", "#4a90d9", "#46a758"
+MARKS = {  # of each library: colour, shape
+    "softloss": (RED, "D"),
+    "numpy": (BLUE, "o"),
+    "scipy": ("#12a594", "v"),
+    "torch": ("#f2810d", "s"),
+    "jax": ("#a371f7", "^"),
+    "numba": (GREEN, "P"),
+    "onnxruntime": ("#c2a000", "X"),
 }
 SPEED = {  # case of run.py: its name in the picture
     "softmax 10": "softmax, 10",
@@ -44,93 +48,118 @@ SPEED = {  # case of run.py: its name in the picture
     "binary_cross_entropy_with_logits 1000000": "BCE with logits, 1 000 000",
     "sigmoid 1000000": "sigmoid, 1 000 000",
 }
+Document = dict[str, Any]
+Series = tuple[dict[str, Any], list[tuple[float, float]]]  # how marks look; value and place of each
 
 
-def newest(pattern: str, field: str) -> tuple[Path, dict[str, Any]] | None:
-    """The latest results whose file name fits and whose rows have `field`."""
-    found = []
-    for path in RESULTS.glob(pattern):
-        document = json.loads(path.read_text())
-        if "quick" not in path.stem and document.get("rows") and field in document["rows"][0]:
-            found.append((document["date"], path, document))
-    return max(found, key=lambda entry: entry[0])[1:] if found else None
+# ---- how it looks -------------------------------------------------------------------------------------------------
 
 
-def dots(
-    path: Path, rows: list[tuple[str, dict[str, float]]], label: str, note: str, line: float, floor: float
-) -> None:
-    """One line for each row, one mark for each library, on a logarithmic axis."""
-    style = {"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 11, "svg.hashsalt": "0"}
+def picture(path: Path, names: list[str], series: list[Series], label: str, line: float, log: bool = True) -> None:
+    """One line for each name, marks on it, and one vertical line to compare them with; many names are set smaller."""
+    font, inches = (11, 0.36) if len(names) < 40 else (8, 0.17)
+    style = {
+        "text.color": GREY,
+        "axes.labelcolor": GREY,
+        "axes.edgecolor": GREY,
+        "font.size": font,
+        "svg.hashsalt": "0",
+    }
     with pyplot.rc_context(style):
-        figure, axes = pyplot.subplots(figsize=(9, 1.8 + 0.36 * len(rows)), layout="constrained")
-        axes.axvline(line, color=LIBRARIES["softloss"][1], linewidth=1.2, alpha=0.7)
-        peers = len(LIBRARIES) - 1
-        for place, (library, (name, colour, marker)) in enumerate(LIBRARIES.items()):
-            beside = 0 if library == "softloss" else 0.5 * ((place - 0.5) / peers - 0.5)  # equal values side by side
-            points = [
-                (max(values[library], floor), i + beside) for i, (_, values) in enumerate(rows) if library in values
-            ]
+        figure, axes = pyplot.subplots(figsize=(9, 1.8 + inches * len(names)), layout="constrained")
+        axes.axvline(line, color=RED, linewidth=1.2, alpha=0.7)
+        for look, points in series:
             if points:
-                size = 60 if library == "softloss" else 36
-                axes.scatter(*zip(*points, strict=True), s=size, c=colour, marker=marker, label=name, zorder=3)
-        axes.set(xscale="log", xlabel=f"{label}\n{note}", ylim=(len(rows) - 0.5, -0.5))
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+                axes.scatter(*zip(*points, strict=True), zorder=3, **look)
+        figure.supxlabel(label, fontsize=font)
+        axes.set(ylim=(len(names) - 0.5, -0.5), xscale="log" if log else "linear")
+        if log and axes.get_xlim()[1] < 200:
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axes.set_yticks(range(len(names)), names)
         axes.tick_params(colors=GREY, which="both", left=False)
         axes.grid(axis="x", color=GREY, alpha=0.35)
         axes.grid(axis="y", color=GREY, alpha=0.15)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=7, framealpha=0, labelcolor=GREY, columnspacing=1, fontsize=10)
-        if max(max(values.values()) for _, values in rows) < 100:
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        figure.legend(loc="outside upper center", ncols=7, framealpha=0, labelcolor=GREY, columnspacing=1)
         figure.savefig(path, transparent=True, metadata={"Date": None})
         pyplot.close(figure)
-    print(f"written: {path}")
+    print(f"drawn: {path}")
 
 
-def draw_speed(document: dict[str, Any]) -> None:
+def of_libraries(rows: list[tuple[str, dict[str, float]]], floor: float = 0) -> list[Series]:
+    """A mark for each library in each row; equal values stand side by side, values below `floor` on it."""
+    series = []
+    for place, (library, (colour, marker)) in enumerate(MARKS.items()):
+        mine = library == "softloss"
+        beside = 0 if mine else 0.5 * ((place - 0.5) / (len(MARKS) - 1) - 0.5)
+        look = {"label": NAMES[library], "s": 60 if mine else 36, "c": colour, "marker": marker}
+        points = [(max(values[library], floor), i + beside) for i, (_, values) in enumerate(rows) if library in values]
+        series.append((look, points))
+    return series
+
+
+# ---- what is drawn ------------------------------------------------------------------------------------------------
+
+
+def draw_speed(document: Document) -> None:
     """Time of each library over that of softloss, results freshly allocated, one thread."""
     of_case = {row["name"]: row for row in document["rows"] if (row["variant"], row["threads"]) == ("fresh", 1)}
-    rows = [
-        (
-            name,
-            {"softloss": 1.0}
-            | {key: of_case[case]["ratio"][key] for key in LIBRARIES if key in of_case[case]["ratio"]},
-        )
-        for case, name in SPEED.items()
-        if case in of_case
-    ]
-    note = f"float32, one thread, {document['cpu']}, {document['softloss']['isa']}, {document['date']}"
-    dots(
-        STATIC / "speed.svg",
-        rows,
-        "time, as a multiple of softloss's (left of the line: faster than softloss)",
-        note,
-        1,
-        0,
+    rows = [(name, {"softloss": 1.0} | of_case[case]["ratio"]) for case, name in SPEED.items() if case in of_case]
+    label = (
+        "time, as a multiple of softloss's (left of the line: faster than softloss)\n"
+        f"float32, one thread, {document['cpu']}, {document['softloss']['isa']}, {document['date']}"
     )
+    picture(STATIC / "speed.svg", [name for name, _ in rows], of_libraries(rows), label, line=1)
 
 
-def draw_accuracy(document: dict[str, Any]) -> None:
+def draw_accuracy(document: Document) -> None:
     """Largest error of each library in each case of float32."""
     rows = [(row["name"].replace("_", "-"), row["max"]) for row in document["rows"] if row["dtype"] == "float32"]
-    note = f"float32, {document['cpu']}, {document['date']}"
-    label = "largest error in units in the last place (the line: what softloss promises)"
-    dots(STATIC / "accuracy.svg", rows, label, note, 2, 0.1)
+    label = (
+        "largest error in units in the last place (the line: what softloss promises; at the edge: 0.1 and less)\n"
+        f"float32, {document['cpu']}, {document['date']}"
+    )
+    picture(STATIC / "accuracy.svg", [name for name, _ in rows], of_libraries(rows, floor=0.1), label, line=2)
+
+
+def draw_cases(document: Document, stem: Path) -> None:
+    """All cases of a run: how much faster than the best peer, and, on one thread, what fraction of the roof."""
+    rows = document["rows"]
+    compared = [(row, row["ratio"][row["best_peer"]]) for row in rows if row["best_peer"]]
+    alone = [row for row in rows if row["threads"] == 1 and prod(row["case"]["shape"]) > 10]
+    roofed = [(row, 1 / row["x_roof"]) for row in alone if row["x_roof"]]
+    for values, kind, label in (
+        (compared, "peers", "times faster than the best peer (right of the line: ahead)"),
+        (roofed, "roof", "fraction of what the machine allows (the line: the roof)"),
+    ):
+        names = list(dict.fromkeys(row["name"] for row, _ in values))
+        series = []
+        for threads in sorted({row["threads"] for row, _ in values}):
+            for variant in ("fresh", "out"):
+                colour = BLUE if threads == 1 else GREEN
+                look = {"s": 16, "edgecolors": colour, "facecolors": colour if variant == "out" else "none"}
+                look["label"] = f"{threads} thread{'s' * (threads > 1)}, {variant}"
+                chosen = [pair for pair in values if (pair[0]["threads"], pair[0]["variant"]) == (threads, variant)]
+                series.append((look, [(value, names.index(row["name"])) for row, value in chosen]))
+        note = f"{label}\n{document['cpu']}, {document['softloss']['isa']}, {document['date']}"
+        picture(stem.with_name(f"{stem.name}-{kind}.svg"), names, series, note, line=1, log=kind == "peers")
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    STATIC.mkdir(exist_ok=True)
-    for pattern, field, draw in (("*.json", "ratio", draw_speed), ("*.json", "max", draw_accuracy)):
-        found = newest(pattern, field)
-        if found is None:
-            print(f"no results with {field} in {RESULTS}")
-            continue
-        print(f"from {found[0]}")
-        draw(found[1])
+    stored = [(path, json.loads(path.read_text())) for path in RESULTS.glob("*.json") if "quick" not in path.stem]
+    stored.sort(key=lambda entry: (entry[1]["date"], entry[0]))
+    runs = [(path, document) for path, document in stored if "roof" in document]
+    errors = [document for _, document in stored if "roof" not in document]
+    for path, document in runs:
+        draw_cases(document, path.with_suffix(""))
+    if runs:
+        draw_speed(runs[-1][1])
+    if errors:
+        draw_accuracy(errors[-1])
 
 
 if __name__ == "__main__":

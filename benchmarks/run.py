@@ -1,9 +1,9 @@
 """Measure softloss, every installed peer and the roof of this machine: python benchmarks/run.py
 
-Prints a table, and writes benchmarks/results/<cpu>-<date>.json and two pictures beside it.
+Prints a table and the targets that are missed; writes benchmarks/results/<cpu>-<date>.json and two pictures beside it.
 
-Lives here: the command line, the timing, the table and the pictures. Must not: cases and targets (cases.py), how a
-peer computes a case (peers.py), how the roof is measured (roof.py).
+Lives here: the command line, the timing, the table. Must not: cases and targets (cases.py), how a peer computes a case
+(peers.py), how the roof is measured (roof.py), how pictures look (pictures.py).
 
 One process for each number of threads, bound to as many CPUs. In it, the subjects of a case take turns, round after
 round, and ratios are medians over the rounds of times that were taken side by side.
@@ -304,11 +304,9 @@ def print_table(rows: list[Row]) -> None:
         ("bound", "left"),
         ("targets", "left"),
     ):
-        table.add_column(heading, justify=justify, no_wrap=heading != "targets")
+        table.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         seconds, peer = row.seconds["softloss"], row.best_peer
-        met, missed = judge(row)
-        verdict = "-" if met is None else "[green]met[/]" if met else "[red]missed[/]: " + "; ".join(missed)
         table.add_row(
             str(row.case),
             str(row.threads),
@@ -320,57 +318,14 @@ def print_table(rows: list[Row]) -> None:
             f"{row.ratio[peer]:.2f}" if peer else "-",
             f"{row.x_roof:.2f}" if row.case.has_roof else "-",
             max(row.roof, key=row.roof.__getitem__) if row.case.has_roof else "-",
-            verdict,
+            {None: "-", True: "[green]met[/]", False: "[red]missed[/]"}[judge(row)[0]],
         )
     console.print(table)
     verdicts = [judge(row)[0] for row in rows]
     console.print(f"targets met in {verdicts.count(True)} rows of {len(verdicts) - verdicts.count(None)} with targets")
-
-
-GREY, BLUE, RED, GREEN = "#7d8590", "#3b8eea", "#e5534b", "#2da44e"
-
-
-def _picture(path: Path, rows: list[Row], values: list[float], title: str, log: bool) -> None:
-    """One dot for each row; on a transparent ground, in colours that show on light and on dark."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = list(dict.fromkeys(str(row.case) for row in rows))
-    place = {name: i for i, name in enumerate(names)}
-    with pyplot.rc_context({"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "font.size": 8}):
-        figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.17 * len(names)), layout="constrained")
-        for threads in sorted({row.threads for row in rows}):
-            for variant, filled in (("fresh", False), ("out", True)):
-                chosen = [i for i, row in enumerate(rows) if (row.threads, row.variant) == (threads, variant)]
-                colour = BLUE if threads == 1 else GREEN
-                axes.scatter(
-                    [values[i] for i in chosen],
-                    [place[str(rows[i].case)] for i in chosen],
-                    s=16,
-                    facecolors=colour if filled else "none",
-                    edgecolors=colour,
-                    label=f"{threads} thread{'s' * (threads > 1)}, {variant}",
-                )
-        axes.axvline(1, color=RED, linewidth=1)
-        axes.set(title=title, xscale="log" if log else "linear", ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(colors=GREY, which="both")
-        axes.grid(axis="x", color=GREY, alpha=0.3, which="both" if log else "major")
-        axes.legend(loc="lower right", framealpha=0, labelcolor=GREY)
-        figure.savefig(path, transparent=True, dpi=130)
-        pyplot.close(figure)
-
-
-def draw(stem: Path, rows: list[Row]) -> None:
-    compared = [row for row in rows if row.best_peer]
-    against = [row.ratio[row.best_peer] for row in compared]
-    title = "times faster than the best peer (right of the line: ahead)"
-    _picture(stem.with_name(stem.name + "-peers.png"), compared, against, title, log=True)
-    roofed = [row for row in rows if row.case.has_roof and row.case.size > 10]
-    title = "fraction of what the machine allows (the line: the roof)"
-    _picture(stem.with_name(stem.name + "-roof.png"), roofed, [1 / row.x_roof for row in roofed], title, log=False)
+    for row in rows:
+        for miss in judge(row)[1]:
+            console.print(f"[red]missed[/]: {row.case}, threads {row.threads}, {row.variant}: {miss}", highlight=False)
 
 
 def cpu_name() -> str:
@@ -385,7 +340,14 @@ def versions(names: list[str]) -> dict[str, str]:
     return {name: version(name) for name in ("softloss", *names)}
 
 
+def stem() -> str:
+    """What the names of results of this machine and day begin with."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}-{time.strftime('%Y-%m-%d')}"
+
+
 def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    import pictures
+
     rows = [row_of(record) for result in results for record in result["rows"]]
     remarks = list(dict.fromkeys(remark for result in results for remark in result["remarks"]))
     for remark in remarks:
@@ -397,13 +359,11 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     if not rows:
         return
     print_table(rows)
-    date = time.strftime("%Y-%m-%d")
-    name = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
-    path = options.json or RESULTS / f"{name}-{date}{'-quick' if options.quick else ''}.json"
+    path = options.json or RESULTS / f"{stem()}{'-quick' if options.quick else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "cpu": cpu_name(),
-        "date": date,
+        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": versions(options.peers),
         "softloss": results[0]["softloss"],
@@ -413,8 +373,8 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         "rows": [record_of(row) for row in rows],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
-    draw(path.with_suffix(""), rows)
-    console.print(f"written: {path} and two pictures beside it; roof: {document['roof']}")
+    pictures.draw_cases(document, path.with_suffix(""))
+    console.print(f"written: {path}; roof: {document['roof']}")
 
 
 def record_of(row: Row) -> dict[str, Any]:
@@ -423,7 +383,8 @@ def record_of(row: Row) -> dict[str, Any]:
     record = dataclasses.asdict(row)
     record["name"] = str(row.case)
     record["gigabytes_per_second"] = row.case.nbytes / row.seconds["softloss"] / 1e9
-    return record | {"best_peer": row.best_peer, "x_roof": row.x_roof, "met": met, "missed": missed}
+    x_roof = row.x_roof if row.case.has_roof else None
+    return record | {"best_peer": row.best_peer, "x_roof": x_roof, "met": met, "missed": missed}
 
 
 # ---- command line -------------------------------------------------------------------------------------------------
