@@ -25,6 +25,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,  # all of them
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],

@@ -1,4 +1,6 @@
-"""The public functions on arrays: signatures, defaults and documentation. Each body is one call of ``_core``.
+"""The functions on arrays.
+
+Lives here: signatures, defaults and documentation; each body is one call of ``_core``.
 
 Must not: check, convert or compute anything. ``_core`` does that, in C++, and raises every error.
 
@@ -342,7 +344,7 @@ def sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLik
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.59.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.59.
 
     Examples
     --------
@@ -383,7 +385,7 @@ def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTyp
 
     References
     ----------
-    .. [1] M. Maechler, Accurately computing log(1 - exp(-abs(a))), vignette of the R package Rmpfr (2012).
+    .. [1] Martin Maechler, Accurately computing log(1 - exp(-abs(a))), vignette of the R package Rmpfr (2012).
 
     Examples
     --------
@@ -475,7 +477,7 @@ def log_softmax_backward(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.109.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.109.
 
     Examples
     --------
@@ -596,7 +598,7 @@ def cross_entropy(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
     .. [2] C. Szegedy et al., Rethinking the Inception architecture for computer vision, arXiv:1512.00567
        (2015), section 7.
 
@@ -671,7 +673,7 @@ def cross_entropy_and_grad(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
 
     Examples
     --------
@@ -750,7 +752,7 @@ def cross_entropy_grad_hess(
 
     References
     ----------
-    .. [1] T. Chen, C. Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
+    .. [1] Tianqi Chen, Carlos Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
 
     Examples
     --------
@@ -862,7 +864,7 @@ def categorical_cross_entropy(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
 
     Examples
     --------
@@ -920,7 +922,7 @@ def categorical_cross_entropy_and_grad(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
 
     Examples
     --------
@@ -1038,7 +1040,7 @@ def nll_loss(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
 
     Examples
     --------
@@ -1094,7 +1096,7 @@ def nll_loss_and_grad(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4.
 
     Examples
     --------
@@ -1194,7 +1196,7 @@ def binary_cross_entropy(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.90.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.90.
 
     Examples
     --------
@@ -1245,7 +1247,7 @@ def binary_cross_entropy_and_grad(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
 
     Examples
     --------
@@ -1336,7 +1338,7 @@ def binary_cross_entropy_with_logits(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equations 4.59 and 4.90.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equations 4.59 and 4.90.
 
     Examples
     --------
@@ -1389,7 +1391,7 @@ def binary_cross_entropy_with_logits_and_grad(
 
     References
     ----------
-    .. [1] C. M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
+    .. [1] Christopher M. Bishop, Pattern Recognition and Machine Learning (2006), equation 4.91.
 
     Examples
     --------
@@ -1447,7 +1449,7 @@ def binary_cross_entropy_with_logits_grad_hess(
 
     References
     ----------
-    .. [1] T. Chen, C. Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
+    .. [1] Tianqi Chen, Carlos Guestrin, XGBoost: a scalable tree boosting system, KDD (2016), section 2.2.
 
     Examples
     --------

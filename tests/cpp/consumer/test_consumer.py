@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,14 @@ def test_readme_add_subdirectory(app: Path) -> None:
     assert "`add_subdirectory(softloss)`" in README
     (app / "CMakeLists.txt").write_text(text)
     cmake(app / "build", source=app)
+    assert run(app / "build/app").strip() == readme_output()
+
+
+def test_documentation(app: Path) -> None:
+    text = (SOURCE / "docs/cpp.rst").read_text()
+    program = re.search(r"^( +#include <cstdio>.*?)\n\n\S", text, re.MULTILINE | re.DOTALL)
+    (app / "app.cpp").write_text(textwrap.dedent(program[1]))
+    cmake(app / "build", f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}", source=app)
     assert run(app / "build/app").strip() == readme_output()
 
 
