@@ -97,7 +97,7 @@ def simulated(loop: list[str], cpu: str) -> tuple[float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", nargs="?", type=Path, help="a folder in which CMake has built softloss")
-    parser.add_argument("--cpus", default="sapphirerapids,znver4", metavar="A,B", help="that llvm-mca models")
+    parser.add_argument("--cpus", default="znver4,sapphirerapids", metavar="A,B", help="that llvm-mca models")
     parser.add_argument("--functions", default="<(softloss::)?float", metavar="REGEX", help="whose loops are shown")
     options = parser.parse_args()
     counts = [instructions(*call) for call in track(CALLS, "counting")]

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import peers
+import pictures
 import roof
 from cases import CASES, MANY_THREADS_FROM, QUICK, Case, Data, Row, judge
 from rich.console import Console
@@ -346,8 +347,6 @@ def stem() -> str:
 
 
 def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    import pictures
-
     rows = [row_of(record) for result in results for record in result["rows"]]
     remarks = list(dict.fromkeys(remark for result in results for remark in result["remarks"]))
     for remark in remarks:
