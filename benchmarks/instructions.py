@@ -69,13 +69,14 @@ def functions(path: Path) -> Iterator[tuple[str, list[tuple[int, str]]]]:
 
 
 def loops(code: list[tuple[int, str]]) -> list[list[str]]:
-    """The innermost loops: what lies between a jump back and its target."""
+    """The innermost loops: what lies between a jump back and its target; what returns is no loop."""
     place = {at: i for i, (at, _) in enumerate(code)}
     jumps = [(re.match(r"j\w+\s+([0-9a-f]+)", text), i) for i, (_, text) in enumerate(code)]
     spans = [(place.get(int(jump[1], 16), i + 1), i) for jump, i in jumps if jump]
     spans = [(first, last) for first, last in spans if first <= last]
     inner = [(a, b) for a, b in spans if not any((c, d) != (a, b) and a <= c and d <= b for c, d in spans)]
-    return [[text for _, text in code[a : b + 1]] for a, b in inner]
+    found = [[text for _, text in code[a : b + 1]] for a, b in inner]
+    return [loop for loop in found if "ret" not in loop]
 
 
 def simulated(loop: list[str], cpu: str) -> tuple[float, str]:
@@ -98,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", nargs="?", type=Path, help="a folder in which CMake has built softloss")
     parser.add_argument("--cpus", default="znver4,sapphirerapids", metavar="A,B", help="that llvm-mca models")
-    parser.add_argument("--functions", default="<(softloss::)?float", metavar="REGEX", help="whose loops are shown")
+    parser.add_argument("--functions", default="<float|, float>", metavar="REGEX", help="whose loops are shown")
     options = parser.parse_args()
     counts = [instructions(*call) for call in track(CALLS, "counting")]
     print("AVX2: instructions for 16 elements of float32")
