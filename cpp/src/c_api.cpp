@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "softloss/softloss.h"
@@ -430,8 +431,23 @@ std::int32_t softloss_get_num_threads(void) {
 std::int32_t softloss_has_openmp(void) {
     return has_openmp();
 }
+const char* const* softloss_usable_isas(void) {
+    static const std::vector<const char*> names = [] {
+        std::vector<const char*> list;
+        for (std::string_view name : usable_isas()) list.push_back(name.data());  // literals, ended by 0
+        list.push_back(nullptr);
+        return list;
+    }();
+    return names.data();
+}
 const char* softloss_isa(void) {
-    return isa().data();  // a literal, ended by 0
+    return isa().data();
+}
+softloss_status softloss_set_isa(const char* name) {
+    return guarded([&] {
+        if (!name) throw std::invalid_argument("name is NULL");
+        set_isa(name);
+    });
 }
 
 }  // extern "C"

@@ -205,7 +205,11 @@ SOFTLOSS_API softloss_status softloss_token_logprobs(const softloss_array* logit
 SOFTLOSS_API softloss_status softloss_set_num_threads(int32_t n);
 SOFTLOSS_API int32_t softloss_get_num_threads(void);
 SOFTLOSS_API int32_t softloss_has_openmp(void);
+
+/* The instruction sets that can run here, slowest first, NULL after the last; the one in use; choosing one (for tests). */
+SOFTLOSS_API const char* const* softloss_usable_isas(void);
 SOFTLOSS_API const char* softloss_isa(void);
+SOFTLOSS_API softloss_status softloss_set_isa(const char* name);
 
 #ifdef __cplusplus
 }

@@ -198,7 +198,18 @@ static void cases(void) {
     }
 }
 
+/* Each instruction set is chosen in turn, the fastest last. */
+static void isas(void) {
+    for (const char* const* isa = softloss_usable_isas(); *isa; ++isa) {
+        check(softloss_set_isa(*isa));
+        printf("isa %s\n", softloss_isa());
+    }
+    if (softloss_set_isa("none") == SOFTLOSS_INVALID_ARGUMENT)
+        printf("error.isa %s\n", softloss_last_error());
+}
+
 int main(void) {
+    isas();
     dtype = SOFTLOSS_FLOAT32, item = sizeof(float), suffix = "float32";
     cases();
     dtype = SOFTLOSS_FLOAT64, item = sizeof(double), suffix = "float64";

@@ -150,9 +150,23 @@ void cases() {
     }
 }
 
+/// Each instruction set is chosen in turn, the fastest last.
+void isas() {
+    for (const std::string_view isa : softloss::usable_isas()) {
+        softloss::set_isa(isa);
+        std::printf("isa %s\n", softloss::isa().data());
+    }
+    try {
+        softloss::set_isa("none");
+    } catch (const std::invalid_argument& error) {
+        std::printf("error.isa %s\n", error.what());
+    }
+}
+
 }  // namespace
 
 int main() {
+    isas();
     cases<float>();
     cases<double>();
 }

@@ -41,7 +41,10 @@ def numbers(shape: tuple[int, ...], seed: int, low: int, high: int, dtype: str) 
 
 def expected() -> list[str]:
     """Lines that the programs must print."""
-    lines = []
+    lines = [f"isa {name}" for name in softloss._core.usable_isas()]
+    with pytest.raises(ValueError) as refused:
+        softloss._core.set_isa("none")
+    lines.append(f"error.isa {refused.value}")
     for dtype in ("float32", "float64"):
         x, probs = numbers((3, 37), 1, -20, 20, dtype), numbers((3, 37), 2, 0, 1, dtype)
         weight, labels = numbers((37,), 3, 0, 2, dtype), np.array([5, -100, 36])
