@@ -222,12 +222,17 @@ def test_readme_add_subdirectory(app: Path) -> None:
     assert run(app / "build/app").strip() == readme_output()
 
 
-def test_documentation(app: Path) -> None:
+# ---- what docs/cpp.rst shows ----
+
+
+@pytest.mark.parametrize("language, compiler", [("c", ["cc", "-std=c99"]), ("cpp", ["c++", "-std=c++20"])])
+def test_documentation(prefix: Path, tmp_path: Path, language: str, compiler: list[str]) -> None:
     text = (SOURCE / "docs/cpp.rst").read_text()
-    program = re.search(r"^( +#include <cstdio>.*?)\n\n\S", text, re.MULTILINE | re.DOTALL)
-    (app / "app.cpp").write_text(textwrap.dedent(program[1]))
-    cmake(app / "build", f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}", source=app)
-    assert run(app / "build/app").strip() == readme_output()
+    (code,) = re.findall(rf"^\.\. code-block:: {language}\n\n(   .*?)^\S", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / f"app.{language}").write_text(code)
+    flags = run("pkg-config", "--cflags", "--libs", "softloss", PKG_CONFIG_PATH=str(prefix / "lib/pkgconfig")).split()
+    run(*compiler, "-Wall", "-Wextra", "-Werror", tmp_path / f"app.{language}", *flags, "-o", tmp_path / "app")
+    assert run(tmp_path / "app", LD_LIBRARY_PATH=str(prefix / "lib")).strip() == readme_output()
 
 
 # ---- examples ----
