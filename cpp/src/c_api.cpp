@@ -76,8 +76,9 @@ class Array {
         const DType dtype = dtype_of_c(array->dtype);
         if (!array->strides) {
             c_order_.resize(ndim);
-            std::int64_t step = size_of(dtype);
-            for (std::size_t d = ndim; d-- > 0; step *= shape[d]) c_order_[d] = step;
+            std::uint64_t step = size_of(dtype);  // which may wrap: shapes that do are refused later
+            for (std::size_t d = ndim; d-- > 0; step *= static_cast<std::uint64_t>(shape[d]))
+                c_order_[d] = static_cast<std::int64_t>(step);
         }
         const std::span strides(array->strides ? array->strides : c_order_.data(), ndim);
         in_.emplace(array->data, dtype, shape, strides, array->swapped != 0);

@@ -114,13 +114,14 @@ std::string to_string(std::span<const std::int64_t> shape) {
 }
 
 std::int64_t checked_size(std::span<const std::int64_t> shape) {
-    std::int64_t size = 1;
+    std::int64_t size = 1;  // with 1 for 0, as in NumPy: parts of a shape are multiplied, too
     for (std::int64_t extent : shape) {
-        if (extent < 0 || __builtin_mul_overflow(size, extent, &size) || size > kMaxSize) {
+        if (extent < 0 || __builtin_mul_overflow(size, std::max<std::int64_t>(extent, 1), &size) ||
+            size > kMaxSize) {
             throw std::invalid_argument("shape " + to_string(shape) + " has a negative or too large extent");
         }
     }
-    return size;
+    return std::ranges::find(shape, 0) != shape.end() ? 0 : size;
 }
 
 }  // namespace softloss

@@ -111,7 +111,7 @@ std::string to_string(std::span<const std::int64_t> shape);
 /// More elements than any memory holds (a broadcast array may claim them), few enough for all arithmetic on their bytes.
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 48;
 
-/// The product of the extents. Throws std::invalid_argument beyond kMaxSize.
+/// The product of the extents. Throws std::invalid_argument where it, or that of those that are not 0, is beyond kMaxSize.
 std::int64_t checked_size(std::span<const std::int64_t> shape);
 
 }  // namespace softloss

@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "plan.hpp"
+#include "softloss/softloss.h"
 #include "support.hpp"
 
 using softloss::Plan;
@@ -69,7 +70,9 @@ TEST_CASE("views of wild extents are refused before anything is computed from th
     for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{INT64_MIN, INT64_MIN},
                                                    {-1, 3},
                                                    {INT64_MAX, INT64_MAX},
-                                                   {1, INT64_MAX, 2}}) {
+                                                   {1, INT64_MAX, 2},
+                                                   {0, INT64_MAX, 2},
+                                                   {INT64_MAX, 2, 0}}) {
         const std::span<const std::int64_t> strides(none, shape.size());
         const softloss::TensorView x{&cell, softloss::DType::float64, shape, strides};
         const softloss::MutableTensorView y{&cell, softloss::DType::float64, shape, strides};
@@ -79,6 +82,9 @@ TEST_CASE("views of wild extents are refused before anything is computed from th
         CHECK_THROWS_AS(softloss::softmax_backward(x, x, y), std::invalid_argument);
         CHECK_THROWS_AS(softloss::cross_entropy_and_grad(x, x, y), std::invalid_argument);
         CHECK_THROWS_AS(softloss::binary_cross_entropy_with_logits(x, x), std::invalid_argument);
+        const softloss_array without_strides{
+            &cell, shape.data(), nullptr, static_cast<std::int32_t>(shape.size()), SOFTLOSS_FLOAT64, 0};
+        CHECK(softloss_softmax(&without_strides, &without_strides, nullptr) == SOFTLOSS_INVALID_ARGUMENT);
         CHECK(cell == 7);
     }
 }
