@@ -48,12 +48,21 @@ struct Pool {
     std::vector<void*> unused;  ///< oldest first
     std::int64_t held = 0;
     std::atomic<std::int64_t> limit{initial_limit()};
+
+    Pool();
 };
 
 /// Never destroyed: arrays may outlive everything else at the end of the interpreter.
 Pool& pool() {
     static Pool* const the = new Pool;
     return *the;
+}
+
+/// A child forked while another thread held the mutex must not wait for it for ever.
+Pool::Pool() {
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+#endif
 }
 
 void release(void* memory) {
@@ -68,15 +77,6 @@ void shrink(Pool& p, std::int64_t bytes) {
         release(p.unused[count++]);
     }
     p.unused.erase(p.unused.begin(), p.unused.begin() + static_cast<std::ptrdiff_t>(count));
-}
-
-/// A child forked while another thread held the mutex must not wait for it for ever.
-void watch_forks() {
-#if defined(__unix__) || defined(__APPLE__)
-    static const int registered = pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); },
-                                                 [] { pool().mutex.unlock(); });
-    static_cast<void>(registered);
-#endif
 }
 
 void* allocate(std::int64_t bytes) {
@@ -98,7 +98,6 @@ bool worthwhile(std::int64_t bytes) {
 }
 
 void* take(std::int64_t bytes) {
-    watch_forks();
     Pool& p = pool();
     {
         const std::lock_guard lock(p.mutex);
@@ -126,7 +125,11 @@ void give_back(void* memory) {
     const std::int64_t bytes = header_of(memory).bytes, limit = p.limit.load(std::memory_order_relaxed);
     if (bytes > limit) return release(memory);
     shrink(p, limit - bytes);
-    p.unused.push_back(memory);
+    try {
+        p.unused.push_back(memory);
+    } catch (const std::bad_alloc&) {  // which nobody above could catch: an array is dying
+        return release(memory);
+    }
     p.held += bytes;
 }
 
