@@ -549,7 +549,7 @@ PyMethodDef kMethods[] = {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.attr("__version__") = SOFTLOSS_VERSION;
     if (PyModule_AddFunctions(m.ptr(), kMethods) != 0) throw py::error_already_set();
     m.def("set_num_threads", [](const py::object& n) {

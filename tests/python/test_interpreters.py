@@ -5,6 +5,7 @@ Lives here: what the interpreter allows. Must not: the number of the core's own 
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -46,3 +47,23 @@ def test_threads_get_what_one_gets() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(task, range(8)))
+
+
+def test_the_first_calls_come_at_once() -> None:
+    """What is made at the first use is made once: in fresh processes, where no thread waits for another."""
+    code = """
+import threading
+import ml_dtypes, numpy as np, softloss
+x = np.random.default_rng(0).normal(size=(300, 1000)).astype(ml_dtypes.bfloat16)
+start, results = threading.Barrier(8), []
+def first():
+    start.wait()
+    results.append((softloss.cross_entropy(x, x[:, 0].astype(int) % 1000), softloss.softmax(x.astype(float)).tobytes()))
+threads = [threading.Thread(target=first) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(results), len(set(results)))
+"""
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (0, "8 1\n"), done.stderr
