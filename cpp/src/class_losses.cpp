@@ -249,7 +249,7 @@ void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const in
         if (active_table().f64.outside_unit(loss, rows)) bad = true;
         active_table().weighted.log(loss, loss, rows);
     }
-    for (int64_t r = 0; r < rows; ++r) loss[r] = label[r] < 0 ? 0 : -loss[r];
+    for (int64_t r = 0; r < rows; ++r) loss[r] = label[r] < 0 ? 0 : 0 - loss[r];  // never -0
 }
 
 // ---- all rows ---------------------------------------------------------------------------------------------------------------

@@ -293,6 +293,15 @@ def test_losses_of_indices_read_the_label_alone():
         np.testing.assert_array_equal(softloss.nll_loss(log_probs, [1, 0], reduction="none"), [2, 1])
 
 
+@pytest.mark.parametrize(
+    "name, certain", [("nll_loss", 0.0), ("nll_loss", -0.0), ("categorical_cross_entropy", 1.0), ("cross_entropy", 5.0)]
+)
+def test_certainty_costs_zero_never_minus_zero(name, certain):
+    x, target = np.full((3, 1), certain), np.zeros(3, int)
+    for loss in (call(name, x, target, reduction="none"), call(name + "_and_grad", x, target, reduction="none").loss):
+        assert loss.tobytes() == bytes(24)
+
+
 def test_a_nan_makes_its_own_row_nan():
     for dtype in FLOATS:
         target = probabilities((6, 30), dtype)
