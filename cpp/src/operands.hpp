@@ -337,7 +337,7 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
 
 /// Rows of one task: enough work to be worth a thread's while, whole tiles.
 inline int64_t rows_per_task(const Plan& plan) {
-    const int64_t rows = (65536 + plan.n - 1) / plan.n;
+    const int64_t rows = (16384 + plan.n - 1) / plan.n;
     return rows < 16 && plan.n >= 4096 ? rows : (rows + 63) / 64 * 64;
 }
 

@@ -29,8 +29,9 @@ namespace softloss {
 namespace {
 
 #if defined(_OPENMP)
-/// Below this many elements per thread, waking a thread costs more than it saves.
-constexpr std::int64_t kWorkPerThread = 32768;
+/// Below this many elements per thread, waking a thread costs more than it saves: with 32,000 elements of softmax or
+/// cross-entropy two threads took two thirds of the time of one, with 16,000 up to 1.4 times (AMD Zen 4).
+constexpr std::int64_t kWorkPerThread = 16384;
 
 std::atomic<bool> forked{false};
 
