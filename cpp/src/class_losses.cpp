@@ -415,8 +415,8 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
 void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
     if (c.rows == 0) return;
     const bool whole_blocks = c.plan.batches == 1 || c.plan.rows % kRows == 0;
-    const bool in_order =
-        !keep_rows && whole_blocks && c.plan.row[1] == sizeof(double) && rows_per_task(c.plan) >= kRows;
+    const bool in_order = !keep_rows && whole_blocks && c.plan.row[1] == sizeof(double) &&
+                          c.plan.n <= 64;  // else kRows rows are much for one task
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
         if (c.weighted()) result.norm_sums.resize(result.loss_sums.size());
