@@ -342,17 +342,25 @@ std::string digest(const std::vector<Array>& arrays) {
     return text;
 }
 
+/// Baselines without fma have lines of their own: that of x86-64, not those of RISC-V and s390x.
+#if defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+constexpr bool kBaselineHasFma = true;
+#else
+constexpr bool kBaselineHasFma = false;
+#endif
+
 /// Calls check(case, hash) for the cases of the active instruction set.
 template <class Check>
 void for_each_case(Check check) {
     const auto lines = golden_lines();
     REQUIRE(lines.size() > 100);
     const std::map<std::string, std::string> all(lines.begin(), lines.end());
+    const bool own_lines = softloss::isa() == "baseline" && !kBaselineHasFma;
     for (const auto& [name, hash] : lines) {
         if (name.starts_with("baseline ")) continue;
         CAPTURE(name);
         const auto own = all.find("baseline " + name);
-        check(parse(name), softloss::isa() == "baseline" && own != all.end() ? own->second : hash);
+        check(parse(name), own_lines && own != all.end() ? own->second : hash);
     }
 }
 
