@@ -162,7 +162,7 @@ SOFTLOSS_INLINE V exp_magic(V exponent) {
 }
 
 /// c exp(x + x_low) * 2^exponent for |x| <= 8192, |x_low| <= 2^-11, results in the normal range.
-/// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding: <= 0.58 ULP (float),
+/// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding: <= 0.62 ULP (float),
 /// <= 0.68 ULP (double).
 /// A NaN in x comes through in `fraction`.
 template <bool HasLow, class V>
@@ -198,7 +198,7 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
 template <class T>
 constexpr T kExpDown = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512);
 
-/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). value(): <= 0.58 ULP (float), 0.68 ULP (double).
+/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). value(): <= 0.62 ULP (float), 0.68 ULP (double).
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_scaled(V x) {
     using C = MathConstants<typename LanesOf<V>::type>;
