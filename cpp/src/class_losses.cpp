@@ -3,9 +3,10 @@
 // Lives here: what targets, weights and reductions mean. Must not: SIMD, OpenMP, NumPy.
 //
 // Two ways. Logits against class indices without smoothing, the usual case, go to the class_loss kernels, a batch of rows
-// at a time. All else goes row by row in double, through a distribution q over the classes that holds soft targets,
-// smoothing and class weights alike: loss = sum of q (-log p).
+// at a time. All else goes row by row in double, each row in pieces, through a distribution q over the classes that holds
+// soft targets, smoothing and class weights alike: loss = sum of q (-log p).
 #include <atomic>
+#include <optional>
 #include <utility>
 
 #include "operands.hpp"
@@ -34,12 +35,11 @@ struct ClassLoss {
     Gradients gradients;
     int axis = 0;
     int64_t rows = 0;
-    Plan plan{};  ///< operands: x, row index (double), grad, target, sample_weight, hess
-    std::vector<double> weight{};
+    Plan plan{};             ///< operands: x, row index (double), grad, target, sample_weight, hess
     double denominator = 1;  ///< of the gradient
 
     bool indices() const { return !is_floating(target.dtype); }
-    bool weighted() const { return !weight.empty() || options.sample_weight; }
+    bool weighted() const { return options.weight || options.sample_weight; }
     bool plain() const { return kind == Scores::logits && indices() && options.label_smoothing == 0; }
 };
 
@@ -82,6 +82,18 @@ LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, i
     });
 }
 
+/// The element of each row that its label picks, of class 0 where there is none: row r starts at data + r * row.
+void pick(const TensorView& view, const char* data, int64_t row, int64_t axis, const int64_t* label,
+          int64_t rows, double* picked) {
+    visit(view.dtype, [&]<class U>(U) {
+        for (int64_t r = 0; r < rows; ++r) {
+            const char* const p = data + r * row + std::max<int64_t>(label[r], 0) * axis;
+            if constexpr (is_half<U>) gather(p, 0, 1, view.dtype, view.swapped, picked + r);
+            else picked[r] = static_cast<double>(read<U>(p, view.swapped));
+        }
+    });
+}
+
 /// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight.
 void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
                 double* norm) {
@@ -92,11 +104,16 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
     } else {
         std::fill(sample, sample + rows, 1);
     }
+    if (c.indices() && c.options.weight) {
+        const TensorView& view = *c.options.weight;
+        pick(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm);
+    } else {
+        std::fill(norm, norm + rows, 1);
+    }
     for (int64_t r = 0; r < rows; ++r) {
         const bool kept = !c.indices() || label[r] >= 0;
         if (!kept) sample[r] = 0;
-        const double w = kept && c.indices() && !c.weight.empty() ? c.weight[label[r]] : 1;
-        norm[r] = w == 0 ? 0 : w * sample[r];
+        norm[r] = norm[r] == 0 || sample[r] == 0 ? 0 : norm[r] * sample[r];
     }
 }
 
@@ -118,7 +135,6 @@ void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int6
     const bool direct = is_native(&c.x) && is_native(grad) && is_native(hess) &&
                         (!grad || grad->dtype == c.x.dtype) && (!hess || hess->dtype == c.x.dtype) &&
                         (adjacent || c.plan.n <= kMaxTile);
-    const RowOptions options{c.options.temperature, grad && streams(*grad), scratch};
     ClassRows batch{};
     batch.hess_scale = c.gradients.hessian.scale;
     batch.hess_min = c.gradients.hessian.floor;
@@ -129,122 +145,176 @@ void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int6
         batch.factor = factor;
         if (grad) batch.grad = {static_cast<char*>(grad->data) + at[2], c.plan.row[2], c.plan.axis[2]};
         if (hess) batch.hess = {static_cast<char*>(hess->data) + at[5], c.plan.row[5], c.plan.axis[5]};
+        const RowOptions options{c.options.temperature, grad && streams(*grad), scratch};
         return table.of(c.x.dtype).class_loss(batch, rows, c.plan.n, options);
     }
     const Staging<T> staging(c.x, nullptr, c.plan);
     T* const memory = Staging<T>::memory(scratch);
-    T* const second = memory + staging.rows * c.plan.n;
-    const int64_t pitch = c.plan.n * int64_t{sizeof(T)};
+    const RowsOut staged = staging.rows_in(memory),
+                  second = staging.rows_in(memory + staging.rows * c.plan.n);
+    // Rows are staged where their gradients go, if the kernels can work there.
+    std::optional<OutputRows<T>> grads, hessians;
+    if (grad) grads.emplace(*grad, c.plan, 2, staged);
+    if (hess) hessians.emplace(*hess, c.plan, 5, second);
     for (int64_t first = 0; first < rows; first += staging.rows) {
-        const int64_t here = std::min(staging.rows, rows - first);
-        for (int64_t r = 0; r < here; ++r)
-            staging.read_row(row_at(at, c.plan, first + r), memory + r * c.plan.n);
-        batch.x = {reinterpret_cast<char*>(memory), pitch, sizeof(T)};
+        const int64_t count = std::min(staging.rows, rows - first);
+        const Strides here = row_at(at, c.plan, first);
+        const RowsOut x = grads ? grads->at(here) : staged;
+        staging.read_rows(here, count, x);
+        batch.x = {x.data, x.row, x.axis};
         batch.label = label + first;
         batch.loss = loss + first;
         batch.factor = factor ? factor + first : nullptr;
-        if (grad) batch.grad = {reinterpret_cast<char*>(memory), pitch, sizeof(T)};
-        if (hess) batch.hess = {reinterpret_cast<char*>(second), pitch, sizeof(T)};
-        table.of(dtype_of<T>).class_loss(batch, here, c.plan.n, options);
-        const auto put = [&](const MutableTensorView* to, const T* from, int operand) {
-            for (int64_t r = 0; to && r < here; ++r) {
-                scatter(from + r * c.plan.n, c.plan.n,
-                        static_cast<char*>(to->data) + row_at(at, c.plan, first + r)[operand],
-                        c.plan.axis[operand], to->dtype, to->swapped);
-            }
-        };
-        put(grad, memory, 2);
-        put(hess, second, 5);
+        if (grads) batch.grad = x;
+        if (hessians) batch.hess = hessians->at(here);
+        table.of(dtype_of<T>).class_loss(batch, count, c.plan.n, {c.options.temperature, false, scratch});
+        if (grads) grads->put(here, count);
+        if (hessians) hessians->put(here, count);
     }
 }
 
 // ---- everything else: a distribution q over the classes -------------------------------------------------------------------
 
-/// One row the general way. memory: 4 n doubles.
+/// Rows the general way, a piece at a time.
 ///
 /// The target's part and the smoothing's are summed apart, since their sum would round each weight:
 /// loss = (1 - e) sum of w q cost + e / C sum of w cost, with cost = -log p.
-struct GeneralRow {
-    const ClassLoss& c;
-    const Strides& at;
-    int64_t n;
-    double *x, *q, *u, *g;  ///< scores, w q, w, gradient
-    void* scratch;
-    const KernelTable& table = active_table();
+class GeneralRows {
+  public:
+    static constexpr std::size_t kBytes = 5 * kPiece * sizeof(double);
 
-    GeneralRow(const ClassLoss& loss, const Strides& at_, int64_t label, double* memory, void* scratch_)
-        : c(loss), at(at_), n(loss.plan.n), x(memory), q(x + n), u(q + n), g(u + n), scratch(scratch_) {
-        gather(static_cast<const char*>(c.x.data) + at[0], c.plan.axis[0], n, c.x.dtype, c.x.swapped, x);
-        if (c.indices()) {
-            std::fill(q, q + n, 0);
-            q[label] = 1;
+    /// memory: kBytes.
+    GeneralRows(const ClassLoss& loss, std::atomic<bool>& bad_prob, double* memory)
+        : c_(loss),
+          bad_prob_(bad_prob),
+          pitch_(std::min(kPiece, loss.plan.n)),
+          scores_(&loss.x, loss.plan.axis[0], memory),
+          targets_(&loss.target, loss.plan.axis[3], memory + pitch_),
+          weights_(loss.options.weight, weight_stride(), memory + 2 * pitch_),
+          mixed_(memory + 3 * pitch_),
+          gradient_(memory + 4 * pitch_) {
+        if (!c_.options.weight && smoothing() != 0) std::fill(memory + 2 * pitch_, memory + 3 * pitch_, 1);
+    }
+
+    /// The loss of the row at `at`, not yet weighted by sample; its gradient times `factor` is written where there is one.
+    double operator()(const Strides& at, int64_t label, double factor) {
+        at_ = at;
+        label_ = label;
+        factor_ = factor;
+        return c_.kind == Scores::logits ? of_logits() : of_probabilities();
+    }
+
+  private:
+    double smoothing() const { return c_.options.label_smoothing; }
+    double uniform() const { return smoothing() / static_cast<double>(c_.plan.n); }
+    int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }
+
+    template <class F>
+    void for_each_piece(F f) const {
+        for_each_piece_of_row(c_.plan.n, f);
+    }
+    const double* scores(int64_t first, int64_t n) { return scores_.at(at_[0] + first * c_.plan.axis[0], n); }
+    /// w
+    const double* weights(int64_t first, int64_t n) { return weights_.at(first * weight_stride(), n); }
+    /// w q
+    const double* targets(int64_t first, int64_t n) {
+        const double* q = mixed_;
+        if (c_.indices()) {
+            std::fill(mixed_, mixed_ + n, 0);
+            if (label_ >= first && label_ < first + n) mixed_[label_ - first] = 1;
         } else {
-            gather(static_cast<const char*>(c.target.data) + at[3], c.plan.axis[3], n, c.target.dtype,
-                   c.target.swapped, q);
+            q = targets_.at(at_[3] + first * c_.plan.axis[3], n);
         }
-        for (int64_t i = 0; i < n && !c.weight.empty(); ++i) q[i] *= c.weight[i];
-        if (c.weight.empty()) std::fill(u, u + n, 1);
-        else std::copy(c.weight.begin(), c.weight.end(), u);
+        if (!c_.options.weight) return q;
+        const double* const w = weights(first, n);
+        for (int64_t i = 0; i < n; ++i) mixed_[i] = q[i] * w[i];
+        return mixed_;
+    }
+    /// (1 - e) w q + e / C w
+    const double* smoothed_targets(int64_t first, int64_t n) {
+        const double* const q = targets(first, n);
+        if (smoothing() == 0) return q;
+        const double* const w = weights(first, n);
+        for (int64_t i = 0; i < n; ++i) mixed_[i] = (1 - smoothing()) * q[i] + uniform() * w[i];
+        return mixed_;
+    }
+    void put_gradient(int64_t first, int64_t n) {
+        if (factor_ == 0) std::fill(gradient_, gradient_ + n, 0);
+        const MutableTensorView& to = *c_.gradients.grad;
+        const int64_t stride = c_.plan.axis[2];
+        scatter(gradient_, n, static_cast<char*>(to.data) + at_[2] + first * stride, stride, to.dtype,
+                to.swapped);
     }
 
-    double smoothing() const { return c.options.label_smoothing; }
-    double uniform() const { return smoothing() / static_cast<double>(n); }
-
-    double loss_of_logits(double factor) const {
-        const auto& kernels = table.of(DType::float64);
-        const RowsIn in{reinterpret_cast<const char*>(x), 0, sizeof(double)};
-        const RowOptions options{c.options.temperature, false, scratch};
-        double maximum, rest;
-        kernels.partition(in, 1, n, &maximum, &rest, options);
-        const auto part = [&](const double* w) {
-            return table.weighted.gap(x, w, n, maximum) / c.options.temperature + rest * table.f64.sum(w, n);
+    double of_logits() {
+        const WeightedKernels& kernels = table_.weighted;
+        const auto sum = table_.f64.sum;
+        LogitRow row{c_.options.temperature, -std::numeric_limits<double>::infinity()};
+        for_each_piece([&](int64_t first, int64_t n) {
+            row.maximum = std::max(row.maximum, kernels.largest(scores(first, n), n));
+        });
+        Sum gap, mass, even_gap, even_mass, all;
+        for_each_piece([&](int64_t first, int64_t n) {
+            const double* const x = scores(first, n);
+            kernels.add_exponentials(x, n, row);
+            const double* const q = targets(first, n);
+            add(gap, kernels.gap(x, q, n, row.maximum));
+            add(mass, {sum(q, n), 0});
+            if (smoothing() == 0) return;
+            const double* const w = weights(first, n);
+            add(even_gap, kernels.gap(x, w, n, row.maximum));
+            add(even_mass, {sum(w, n), 0});
+            add(all, {sum(smoothed_targets(first, n), n), 0});
+        });
+        kernels.finish(row);
+        if (smoothing() == 0) all = mass;
+        for_each_piece([&](int64_t first, int64_t n) {
+            if (!c_.gradients.grad) return;
+            kernels.gradient(scores(first, n), smoothed_targets(first, n), gradient_, n, row, total(all),
+                             factor_ / c_.options.temperature);
+            put_gradient(first, n);
+        });
+        const auto part = [&](const Sum& gaps, const Sum& masses) {
+            return total(gaps) / c_.options.temperature + row.log_rest * total(masses);
         };
-        const double loss = smoothing() == 0 ? part(q) : (1 - smoothing()) * part(q) + uniform() * part(u);
-        if (!c.gradients.grad || factor == 0) return loss;
-        kernels.softmax(in, {reinterpret_cast<char*>(g), 0, sizeof(double)}, 1, n, options);
-        const int64_t top = std::max_element(x, x + n) - x;
-        const double largest = std::exchange(g[top], 0);
-        const double others = table.f64.sum(g, n);  // 1 - p of the maximum, without cancelling
-        g[top] = largest;
-        for (int64_t i = 0; i < n && smoothing() != 0; ++i)
-            q[i] = (1 - smoothing()) * q[i] + uniform() * u[i];
-        table.weighted.gradient(x, g, q, g, n, x[top], others, table.f64.sum(q, n),
-                                factor / c.options.temperature);
-        return loss;
+        if (smoothing() == 0) return part(gap, mass);
+        return (1 - smoothing()) * part(gap, mass) + uniform() * part(even_gap, even_mass);
     }
 
-    double loss(double factor, std::atomic<bool>& bad) const {
-        if (c.kind == Scores::logits) return loss_of_logits(factor);
-        if (c.kind == Scores::probs && table.f64.outside_unit(x, n)) bad = true;
-        for (int64_t i = 0; c.gradients.grad && i < n; ++i)
-            g[i] = q[i] == 0 ? 0 : factor * (c.kind == Scores::log_probs ? -q[i] : -q[i] / x[i]);
-        return c.kind == Scores::probs ? table.weighted.surprisal(x, q, n) : table.weighted.gap(x, q, n, 0);
+    double of_probabilities() {
+        const bool logs = c_.kind == Scores::log_probs;
+        Sum loss;
+        for_each_piece([&](int64_t first, int64_t n) {
+            const double *const x = scores(first, n), *const q = targets(first, n);
+            if (!logs && table_.f64.outside_unit(x, n)) bad_prob_ = true;
+            add(loss, logs ? table_.weighted.gap(x, q, n, 0) : table_.weighted.surprisal(x, q, n));
+            if (!c_.gradients.grad) return;
+            for (int64_t i = 0; i < n; ++i)
+                gradient_[i] = q[i] == 0 ? 0 : factor_ * (logs ? -q[i] : -q[i] / x[i]);
+            put_gradient(first, n);
+        });
+        return total(loss);
     }
 
-    /// The loss, not yet weighted by sample; its gradient times `factor` is written where there is one.
-    double operator()(double factor, std::atomic<bool>& bad) const {
-        const double value = loss(factor, bad);
-        if (!c.gradients.grad) return value;
-        if (factor == 0) std::fill(g, g + n, 0);
-        const MutableTensorView& to = *c.gradients.grad;
-        scatter(g, n, static_cast<char*>(to.data) + at[2], c.plan.axis[2], to.dtype, to.swapped);
-        return value;
-    }
+    const ClassLoss& c_;
+    std::atomic<bool>& bad_prob_;
+    const KernelTable& table_ = active_table();
+    int64_t pitch_;
+    Pieces<double> scores_, targets_, weights_;
+    double *mixed_, *gradient_;
+    Strides at_{};
+    int64_t label_ = 0;
+    double factor_ = 1;
 };
 
 /// The scores at the labels: all that losses of (log-)probabilities against class indices read.
 template <class T>
 void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* loss,
                    std::atomic<bool>& bad) {
-    const char* const data = static_cast<const char*>(c.x.data) + at[0];
-    visit(c.x.dtype, [&]<class U>(U) {
-        for (int64_t r = 0; r < rows; ++r) {
-            const char* const p = data + r * c.plan.row[0] + std::max<int64_t>(label[r], 0) * c.plan.axis[0];
-            if constexpr (is_half<U>) gather(p, 0, 1, c.x.dtype, c.x.swapped, loss + r);
-            else loss[r] = static_cast<double>(read<U>(p, c.x.swapped));
-            if (label[r] < 0) loss[r] = 1;
-        }
-    });
+    pick(c.x, static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0], label, rows, loss);
+    for (int64_t r = 0; r < rows; ++r) {
+        if (label[r] < 0) loss[r] = 1;
+    }
     if (c.kind == Scores::probs) {
         if (active_table().f64.outside_unit(loss, rows)) bad = true;
         active_table().weighted.log(loss, loss, rows);
@@ -278,11 +348,10 @@ void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b,
 /// Row by row, by a distribution over the classes that holds the class weights: the sample's weight is left.
 void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, std::atomic<bool>& bad,
                     void* scratch) {
-    double* const memory = reinterpret_cast<double*>(static_cast<char*>(scratch) + kScratchBytes);
+    GeneralRows general(c, bad, static_cast<double*>(scratch));
     for (int64_t r = 0; r < rows; ++r) {
-        const Strides here = row_at(at, c.plan, r);
-        const GeneralRow row(c, here, c.indices() ? std::max<int64_t>(b.label[r], 0) : 0, memory, scratch);
-        const double loss = row(b.sample[r] / c.denominator, bad);
+        const double loss =
+            general(row_at(at, c.plan, r), std::max<int64_t>(b.label[r], 0), b.sample[r] / c.denominator);
         b.loss[r] = b.sample[r] == 0 ? 0 : b.sample[r] * loss;
     }
 }
@@ -298,7 +367,7 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     const std::size_t bytes =
         picked  ? 0
         : plain ? staging.bytes + (c.gradients.hess ? staging.rows * c.plan.n * sizeof(T) : 0)
-                : kScratchBytes + 4 * c.plan.n * sizeof(double);
+                : GeneralRows::kBytes;
     for_each_batch(c.plan, task_rows, bytes, [&](const Strides& at, int64_t rows, void* scratch) {
         Batch b;
         const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();
@@ -405,11 +474,6 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
         options.sample_weight ? with_axis(strides_of(*options.sample_weight), c.axis) : none,
         optional(c.gradients.hess)};
     c.plan = make_plan(x.shape, c.axis, operands);
-    if (options.weight) {
-        c.weight.resize(classes);
-        gather(static_cast<const char*>(options.weight->data), options.weight->strides[0], classes,
-               options.weight->dtype, options.weight->swapped, c.weight.data());
-    }
 }
 
 void run(ClassLoss& c, RowLosses& result, bool keep_rows) {

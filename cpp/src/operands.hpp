@@ -1,7 +1,7 @@
 // What the public functions share: elements of any dtype, checks of operands, loops over rows and blocks.
 //
 // Lives here: conversion of elements that the kernels do not read (other byte order, integers, masks), checks that name
-// an operand, staging, parallel loops. Must not: SIMD, OpenMP, NumPy, what an operation means.
+// an operand, staging, pieces of rows, parallel loops. Must not: SIMD, OpenMP, NumPy, what an operation means.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -83,7 +84,9 @@ void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped,
                 std::copy(wide, wide + m, out + done);
             }
         } else if (dtype_of<U> == dtype_of<T> && stride == sizeof(T) && !swapped) {
-            std::memcpy(out, p, sizeof(T) * n);
+            std::memmove(out, p, sizeof(T) * n);       // out may be p
+        } else if (stride == sizeof(U) && !swapped) {  // a stride that the compiler knows
+            for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(read<U>(p + i * sizeof(U), false));
         } else {
             for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(read<U>(p + i * stride, swapped));
         }
@@ -103,6 +106,8 @@ void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool 
                 active_table().of(dtype).narrow(wide, raw, m);
                 for (int64_t i = 0; i < m; ++i) write(p + (done + i) * stride, raw[i], swapped);
             }
+        } else if (stride == sizeof(U) && !swapped) {
+            for (int64_t i = 0; i < n; ++i) write(p + i * sizeof(U), static_cast<U>(in[i]), false);
         } else {
             for (int64_t i = 0; i < n; ++i) write(p + i * stride, static_cast<U>(in[i]), swapped);
         }
@@ -118,6 +123,15 @@ T element(const TensorView& view, int64_t offset) {
     T value;
     gather(static_cast<const char*>(view.data) + offset, 0, 1, view.dtype, view.swapped, &value);
     return value;
+}
+/// n elements of an operand as adjacent elements of T: in place where possible, else through `buffer`.
+template <class T>
+const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {
+    const char* const p = static_cast<const char*>(view.data) + offset;
+    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && is_aligned<T>(p))
+        return reinterpret_cast<const T*>(p);
+    gather(p, stride, n, view.dtype, view.swapped, buffer);
+    return buffer;
 }
 /// An integer as a label; one too large for int64 is out of range in any case.
 template <class U>
@@ -353,6 +367,23 @@ void for_each_batch(const Plan& plan, int64_t rows_per_task, std::size_t scratch
     });
 }
 
+inline Strides row_at(Strides at, const Plan& plan, int64_t row) {
+    for (int k = 0; k < kMaxOperands; ++k) at[k] += row * plan.row[k];
+    return at;
+}
+
+/// x[i] = value where the mask, if there is one, is false. offset, stride: of the mask.
+template <class T>
+void fill_masked(const TensorView* where, int64_t offset, int64_t stride, int64_t n, T* x, T value) {
+    if (!where) return;
+    const char* const mask = static_cast<const char*>(where->data) + offset;
+    const auto fill = [&](auto step) {
+        for (int64_t i = 0; i < n; ++i) x[i] = mask[i * step] ? x[i] : value;
+    };
+    if (stride == 1) fill(std::integral_constant<int64_t, 1>());  // a stride that the compiler knows
+    else fill(stride);
+}
+
 /// Staged rows: converted to T, masked elements -inf, adjacent.
 template <class T>
 struct Staging {
@@ -372,25 +403,51 @@ struct Staging {
     static T* memory(void* scratch) {
         return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes);
     }
+    RowsOut rows_in(T* memory) const {
+        return {reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)};
+    }
 
     /// Reads one row; operand 0 is x, operand 2 where.
     void read_row(const Strides& at, T* row) const {
         gather(static_cast<const char*>(x.data) + at[0], plan.axis[0], plan.n, x.dtype, x.swapped, row);
-        fill_masked(at, row, -std::numeric_limits<T>::infinity());
+        fill_masked(where, at[2], plan.axis[2], plan.n, row, -std::numeric_limits<T>::infinity());
     }
-    void fill_masked(const Strides& at, T* row, T value) const {
-        if (!where) return;
-        const char* const mask = static_cast<const char*>(where->data) + at[2];
-        for (int64_t i = 0; i < plan.n; ++i) {
-            if (!mask[i * plan.axis[2]]) row[i] = value;
-        }
+    void read_rows(const Strides& at, int64_t count, RowsOut to) const {
+        for (int64_t r = 0; r < count; ++r)
+            read_row(row_at(at, plan, r), reinterpret_cast<T*>(to.data + r * to.row));
     }
 };
 
-inline Strides row_at(Strides at, const Plan& plan, int64_t row) {
-    for (int k = 0; k < kMaxOperands; ++k) at[k] += row * plan.row[k];
-    return at;
-}
+/// Rows of T that the kernels write: an output's own where it holds such rows, else rows in memory that put() takes there.
+template <class T>
+class OutputRows {
+  public:
+    OutputRows(const MutableTensorView& out, const Plan& plan, int operand, RowsOut memory)
+        : out_(out), plan_(plan), operand_(operand), memory_(memory) {
+        inside_ = out.dtype == dtype_of<T> && !out.swapped && plan.axis[operand] == sizeof(T) &&
+                  is_aligned<T>(out.data);
+        for (const int64_t stride : out.strides) inside_ &= stride % int64_t{alignof(T)} == 0;
+    }
+    /// The rows from the one at `at` on.
+    RowsOut at(const Strides& at) const {
+        if (!inside_) return memory_;
+        return {static_cast<char*>(out_.data) + at[operand_], plan_.row[operand_], sizeof(T)};
+    }
+    void put(const Strides& at, int64_t rows) const {
+        for (int64_t r = 0; !inside_ && r < rows; ++r) {
+            scatter(reinterpret_cast<const T*>(memory_.data + r * memory_.row), plan_.n,
+                    static_cast<char*>(out_.data) + row_at(at, plan_, r)[operand_], plan_.axis[operand_],
+                    out_.dtype, out_.swapped);
+        }
+    }
+
+  private:
+    const MutableTensorView& out_;
+    const Plan& plan_;
+    int operand_;
+    RowsOut memory_;
+    bool inside_;
+};
 
 /// A batch of rows of x as the kernels read them: in place where they can, else staged `staging.rows` at a time. Calls
 /// run(table of the storage, rows, first, count).
@@ -405,28 +462,59 @@ void for_each_readable(const TensorView& x, const TensorView* where, const Plan&
         return;
     }
     const Staging<T> staging(x, where, plan);
-    T* const memory = Staging<T>::memory(scratch);
-    const RowsIn staged{reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)};
+    const RowsOut staged = staging.rows_in(Staging<T>::memory(scratch));
     for (int64_t first = 0; first < rows; first += staging.rows) {
         const int64_t here = std::min(staging.rows, rows - first);
-        for (int64_t r = 0; r < here; ++r) staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
-        run(active_table().of(dtype_of<T>), staged, first, here);
+        staging.read_rows(row_at(at, plan, first), here, staged);
+        run(active_table().of(dtype_of<T>), RowsIn{staged.data, staged.row, staged.axis}, first, here);
     }
+}
+
+// ---- pieces of a row ----------------------------------------------------------------------------------------------------
+
+constexpr int64_t kPiece =
+    4096;  ///< elements: what is made of a row in pieces needs no more memory than these
+
+/// Calls f(first, count) for the pieces of a row of n elements, in the order of their index.
+template <class F>
+void for_each_piece_of_row(int64_t n, F f) {
+    for (int64_t first = 0; first < n; first += kPiece) f(first, std::min(kPiece, n - first));
+}
+
+/// An operand as pieces of adjacent elements of T: in place where possible, else in `buffer` (kPiece), which is filled only
+/// for another piece than the last. Without a view they are what the buffer holds.
+template <class T>
+class Pieces {
+  public:
+    Pieces(const TensorView* view, int64_t stride, T* buffer)
+        : view_(view), stride_(stride), buffer_(buffer), data_(buffer) {}
+    const T* at(int64_t offset, int64_t n) {
+        if (view_ && offset != held_) data_ = block_of(*view_, offset, stride_, n, buffer_);
+        held_ = offset;
+        return data_;
+    }
+
+  private:
+    const TensorView* view_;
+    int64_t stride_, held_ = std::numeric_limits<int64_t>::min();
+    T* buffer_;
+    const T* data_;
+};
+
+/// Adds the sum of a further piece.
+inline void add(Sum& sum, const Sum& piece) {
+    const double all = sum.value + piece.value, taken = all - sum.value;
+    const double error = (sum.value - (all - taken)) + (piece.value - taken);
+    sum.error = std::isfinite(all) ? sum.error + (error + piece.error) : 0;
+    sum.value = all;
+}
+inline double total(const Sum& sum) {
+    return sum.value + sum.error;
 }
 
 // ---- elementwise --------------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kElements = 4096;  ///< of one block
-
-/// An operand of an elementwise block as adjacent elements of T: in place where possible, else through `buffer`.
-template <class T>
-const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_t n, T* buffer) {
-    const char* const p = static_cast<const char*>(view.data) + offset;
-    if (view.dtype == dtype_of<T> && !view.swapped && stride == sizeof(T) && is_aligned<T>(p))
-        return reinterpret_cast<const T*>(p);
-    gather(p, stride, n, view.dtype, view.swapped, buffer);
-    return buffer;
-}
 
 /// Calls body(block, offsets, n, scratch) over blocks of at most kElements.
 template <class Body>

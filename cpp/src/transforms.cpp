@@ -7,32 +7,27 @@
 namespace softloss {
 namespace {
 
+/// Rows are staged where their results go, if the kernels can work there.
 template <class T>
 void transform_staged(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
                       const Plan& plan, RowKernel StorageKernels::* kernel, double masked) {
     const RowKernel run = active_table().of(dtype_of<T>).*kernel;
     const Staging<T> staging(x, options.where, plan);
-    const int64_t pitch = plan.n * static_cast<int64_t>(sizeof(T));
-    for_each_batch(plan, rows_per_task(plan), staging.bytes,
-                   [&](const Strides& at, int64_t rows, void* scratch) {
-                       T* const memory = Staging<T>::memory(scratch);
-                       for (int64_t first = 0; first < rows; first += staging.rows) {
-                           const int64_t here = std::min(staging.rows, rows - first);
-                           for (int64_t r = 0; r < here; ++r) {
-                               staging.read_row(row_at(at, plan, first + r), memory + r * plan.n);
-                           }
-                           char* const data = reinterpret_cast<char*>(memory);
-                           run({data, pitch, sizeof(T)}, {data, pitch, sizeof(T)}, here, plan.n,
-                               {options.temperature, false, scratch});
-                           for (int64_t r = 0; r < here; ++r) {
-                               T* const row = memory + r * plan.n;
-                               const Strides to = row_at(at, plan, first + r);
-                               staging.fill_masked(to, row, static_cast<T>(masked));
-                               scatter(row, plan.n, static_cast<char*>(y.data) + to[1], plan.axis[1], y.dtype,
-                                       y.swapped);
-                           }
-                       }
-                   });
+    for_each_batch(
+        plan, rows_per_task(plan), staging.bytes, [&](const Strides& at, int64_t rows, void* scratch) {
+            const OutputRows<T> output(y, plan, 1, staging.rows_in(Staging<T>::memory(scratch)));
+            for (int64_t first = 0; first < rows; first += staging.rows) {
+                const int64_t count = std::min(staging.rows, rows - first);
+                const Strides here = row_at(at, plan, first);
+                const RowsOut to = output.at(here);
+                staging.read_rows(here, count, to);
+                run({to.data, to.row, to.axis}, to, count, plan.n, {options.temperature, false, scratch});
+                for (int64_t r = 0; r < count; ++r)
+                    fill_masked(options.where, row_at(here, plan, r)[2], plan.axis[2], plan.n,
+                                reinterpret_cast<T*>(to.data + r * to.row), static_cast<T>(masked));
+                output.put(here, count);
+            }
+        });
 }
 
 void transform(const TensorView& x, const MutableTensorView& y, const TransformOptions& options,
@@ -70,25 +65,60 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
 
 // ---- logsumexp ------------------------------------------------------------------
 
-/// log(sum(b exp(x))) of one staged row.
-double weighted_logsumexp(const double* x, double* b, int64_t n) {
-    double m = -std::numeric_limits<double>::infinity();
-    for (int64_t i = 0; i < n; ++i) {
-        if (b[i] != 0) m = std::max(m, x[i]);
+/// log(sum(b exp(x))) of rows, a piece at a time; masked elements have b = 0.
+class WeightedLogsumexp {
+  public:
+    static constexpr std::size_t kBytes = 4 * kPiece * sizeof(double);
+
+    /// memory: kBytes.
+    WeightedLogsumexp(const TensorView& x, const LogsumexpOptions& options, const Plan& plan, double* memory)
+        : plan_(plan),
+          where_(options.where),
+          scores_(&x, plan.axis[0], memory),
+          weights_(options.b, plan.axis[3], memory + kPiece),
+          masked_(memory + 2 * kPiece),
+          counted_(memory + 3 * kPiece) {}
+
+    double operator()(const Strides& at) {
+        const WeightedKernels& kernels = active_table().weighted;
+        constexpr double kNone = -std::numeric_limits<double>::infinity();
+        double m = kNone;
+        for_each_piece(at, [&](const double* x, const double* b, int64_t n) {
+            for (int64_t i = 0; i < n; ++i) counted_[i] = b[i] == 0 ? kNone : x[i];
+            m = std::max(m, kernels.largest(counted_, n));
+        });
+        if (m == kNone) m = 0;
+        Sum sum;
+        for_each_piece(at, [&](const double* x, const double* b, int64_t n) {
+            if (std::isfinite(m)) return add(sum, kernels.exp_sum(x, b, n, m));
+            for (int64_t i = 0; i < n; ++i)  // the infinite terms alone
+                sum.value += b[i] != 0 && !(x[i] < m) ? b[i] * x[i] : 0;
+        });
+        double s = total(sum);
+        if (!(s >= 0)) return std::numeric_limits<double>::quiet_NaN();
+        if (std::isinf(s)) return s;
+        kernels.log(&s, &s, 1);
+        return m + s;
     }
-    if (std::isinf(m) && m < 0) m = 0;
-    double s = 0;
-    if (std::isfinite(m)) {
-        s = active_table().weighted.exp_sum(x, b, n, m);
-    } else {
-        for (int64_t i = 0; i < n; ++i)
-            s += b[i] != 0 && !(x[i] < m) ? b[i] * x[i] : 0;  // the infinite terms alone
+
+  private:
+    template <class F>
+    void for_each_piece(const Strides& at, F f) {
+        for_each_piece_of_row(plan_.n, [&](int64_t first, int64_t n) {
+            const double* const x = scores_.at(at[0] + first * plan_.axis[0], n);
+            const double* const b = weights_.at(at[3] + first * plan_.axis[3], n);
+            if (!where_) return f(x, b, n);
+            std::copy(b, b + n, masked_);
+            fill_masked(where_, at[2] + first * plan_.axis[2], plan_.axis[2], n, masked_, 0.0);
+            f(x, masked_, n);
+        });
     }
-    if (!(s >= 0)) return std::numeric_limits<double>::quiet_NaN();
-    if (std::isinf(s)) return s;
-    active_table().weighted.log(&s, &s, 1);
-    return m + s;
-}
+
+    const Plan& plan_;
+    const TensorView* where_;
+    Pieces<double> scores_, weights_;
+    double *masked_, *counted_;
+};
 
 constexpr int64_t kRows = 1024;  ///< of a task at the most: its results wait on the stack
 
@@ -105,40 +135,35 @@ template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
     const Staging<T> staging(x, options.where, plan);
-    const std::size_t weights = (staging.bytes + 63) / 64 * 64;
-    const std::size_t bytes = options.b ? weights + 2 * plan.n * sizeof(double) : staging.bytes;
-    for_each_batch(
-        plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
-        [&](const Strides& at, int64_t rows, void* scratch) {
-            T maximum[kRows], rest[kRows];
-            double value[kRows];
-            T* const row = Staging<T>::memory(scratch);
-            if (!options.b) {
-                for_each_readable<T>(
-                    x, options.where, plan, at, rows, scratch,
-                    [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
-                        kernels.partition(in, count, plan.n, maximum + first, rest + first,
-                                          {1, false, scratch});
-                    });
-            }
-            for (int64_t r = 0; r < rows; ++r) {
-                const Strides here = row_at(at, plan, r);
-                if (options.b) {
-                    double* const xs = reinterpret_cast<double*>(static_cast<char*>(scratch) + weights);
-                    staging.read_row(here, row);
-                    std::copy(row, row + plan.n, xs);
-                    gather(static_cast<const char*>(options.b->data) + here[3], plan.axis[3], plan.n,
-                           options.b->dtype, options.b->swapped, xs + plan.n);
-                    value[r] = weighted_logsumexp(xs, xs + plan.n, plan.n);
-                } else if (rest[r] != rest[r]) {
-                    staging.read_row(here, row);
-                    value[r] = infinite_logsumexp(row, plan.n);
-                } else {
-                    value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
-                }
-            }
-            scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype, y.swapped);
-        });
+    const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : staging.bytes;
+    for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       T maximum[kRows], rest[kRows];
+                       double value[kRows];
+                       WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
+                       if (!options.b) {
+                           for_each_readable<T>(
+                               x, options.where, plan, at, rows, scratch,
+                               [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
+                                   kernels.partition(in, count, plan.n, maximum + first, rest + first,
+                                                     {1, false, scratch});
+                               });
+                       }
+                       for (int64_t r = 0; r < rows; ++r) {
+                           const Strides here = row_at(at, plan, r);
+                           if (options.b) {
+                               value[r] = weighted(here);
+                           } else if (rest[r] != rest[r]) {
+                               T* const row = Staging<T>::memory(scratch);
+                               staging.read_row(here, row);
+                               value[r] = infinite_logsumexp(row, plan.n);
+                           } else {
+                               value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
+                           }
+                       }
+                       scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype,
+                               y.swapped);
+                   });
 }
 
 /// dx from y and dy, row by row, in T.
@@ -147,23 +172,21 @@ void backward(const TensorView& y, const TensorView& dy, const MutableTensorView
               BackwardKernel<T> ComputeKernels<T>::* kernel) {
     const BackwardKernel<T> run = active_table().compute<T>().*kernel;
     const int64_t n = plan.n;
-    for_each_batch(plan, rows_per_task(plan), 2 * n * sizeof(T),
-                   [&](const Strides& at, int64_t rows, void* scratch) {
-                       T* const buffer = static_cast<T*>(scratch);
-                       for (int64_t r = 0; r < rows; ++r) {
-                           const Strides here = row_at(at, plan, r);
-                           const T* const a = block_of(y, here[0], plan.axis[0], n, buffer);
-                           const T* const b = block_of(dy, here[1], plan.axis[1], n, buffer + n);
-                           char* const to = static_cast<char*>(dx.data) + here[2];
-                           if (dx.dtype == dtype_of<T> && !dx.swapped && plan.axis[2] == sizeof(T) &&
-                               is_aligned<T>(to)) {
-                               run(a, b, reinterpret_cast<T*>(to), n);
-                           } else {
-                               run(a, b, buffer + n, n);
-                               scatter(buffer + n, n, to, plan.axis[2], dx.dtype, dx.swapped);
-                           }
-                       }
-                   });
+    for_each_batch(
+        plan, rows_per_task(plan), 2 * n * sizeof(T), [&](const Strides& at, int64_t rows, void* scratch) {
+            T* const buffer = static_cast<T*>(scratch);
+            const RowsOut memory{reinterpret_cast<char*>(buffer + n), 0, sizeof(T)};
+            const OutputRows<T> output(dx, plan, 2, memory);
+            for (int64_t r = 0; r < rows; ++r) {
+                const Strides here = row_at(at, plan, r);
+                T* const to = reinterpret_cast<T*>(output.at(here).data);
+                const T* const a = block_of(y, here[0], plan.axis[0], n, buffer);
+                // dx has room for dy, unless it is y.
+                const T* const b = block_of(dy, here[1], plan.axis[1], n, a == to ? buffer + n : to);
+                run(a, b, to, n);
+                output.put(here, 1);
+            }
+        });
 }
 
 void backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, int axis_,

@@ -168,6 +168,21 @@ def test_layouts(operation, dtype, layout):
         assert bits(actual) == bits(expected), (str(operation), np.shape(operands[0]), axis, options)
 
 
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.has_axis], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_long_rows(operation, dtype):
+    """Rows that are read in several pieces, or that a single stage holds."""
+    shape, axis = (2, 9001), -1
+    operands = [np.asarray(x) for x in operation.operands(shape, dtype, axis)]
+    for options in operation.cases(shape, axis):
+        assert_values(operation, operands, axis, options)
+        expected = operation(*operands, axis=axis, **options)
+        for lay_out in (LAYOUTS["strided"], LAYOUTS["byte-swapped"]):
+            elsewhere = {k: lay_out(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+            actual = operation(*map(lay_out, operands), axis=axis, **elsewhere)
+            assert bits(actual) == bits(expected), (str(operation), options)
+
+
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.outputs], ids=str)
 @pytest.mark.parametrize("layout", WRITEABLE)
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])

@@ -1,15 +1,14 @@
-// Sums over a row weighted by a distribution: what soft targets, label smoothing, probabilities as input and the backward
-// forms of the transforms need.
+// Sums over a piece of a row, weighted by a distribution: what soft targets, label smoothing, probabilities as input and
+// the backward forms of the transforms need.
 //
-// Lives here: weighted sums, the logarithm of a block, gradients that follow from such a sum. Must not: losses against class
-// indices (softmax.hpp), targets, reductions over rows (the callers of the table).
+// Lives here: weighted sums, rows of logits in pieces, the logarithm of a block, gradients that follow from such sums. Must
+// not: losses against class indices (softmax.hpp), targets, the loop over the pieces and rows (the callers of the table).
 //
 // Every term is >= 0 for weights >= 0, so nothing cancels. Products and sums carry their rounding errors along
 // (Ogita, Rump and Oishi, "Accurate sum and dot product", 2005), in the class order of reduce.hpp.
 #pragma once
 
-#include "reduce.hpp"
-#include "rows.hpp"
+#include "softmax.hpp"
 
 namespace softloss {
 namespace {
@@ -30,23 +29,24 @@ struct CompensatedSum {
         lo = lo + fma(a, b, -p);
     }
     /// hi alone where lo is not a number: the sum is infinite or NaN.
-    SOFTLOSS_INLINE double total() const {
+    SOFTLOSS_INLINE Sum parts() const {
         const D<T> low = select(equal(lo, lo), lo, splat<D<T>>(0));
         const auto all = fold_lanes(Pair<D<T>>{hi, low});
         const double plain = fold(hi, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
-        return all.hi == all.hi ? all.hi : plain;
+        return {all.hi == all.hi ? all.hi : plain, all.lo == all.lo ? all.lo : 0};
     }
+    SOFTLOSS_INLINE double total() const { return parts().value; }
 };
 
 /// Calls add(sum, i, valid) over n elements and returns the total.
 template <class T, class Add>
-SOFTLOSS_INLINE double sum_over(std::int64_t n, Add add) {
+SOFTLOSS_INLINE Sum sum_over(std::int64_t n, Add add) {
     constexpr int W = kLanes<T>;
     CompensatedSum<T> sum;
     std::int64_t i = 0;
     for (; i + W <= n; i += W) add(sum, i, W);
     if (i < n) add(sum, i, static_cast<int>(n - i));
-    return sum.total();
+    return sum.parts();
 }
 
 /// Elements i ... i + valid - 1 as doubles, the rest `fill`.
@@ -59,7 +59,7 @@ SOFTLOSS_INLINE D<T> load_double(const T* x, std::int64_t i, int valid, T fill) 
     return convert<double>(load<V<T>>(padded));
 }
 
-double weighted_gap(const double* x, const double* q, std::int64_t n, double maximum) {
+Sum weighted_gap(const double* x, const double* q, std::int64_t n, double maximum) {
     const V<double> zero = splat<V<double>>(0), m = splat<V<double>>(maximum);
     return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<double> weight = load_double(q, i, valid, 0.0);
@@ -68,7 +68,7 @@ double weighted_gap(const double* x, const double* q, std::int64_t n, double max
     });
 }
 
-double weighted_surprisal(const double* x, const double* q, std::int64_t n) {
+Sum weighted_surprisal(const double* x, const double* q, std::int64_t n) {
     const V<double> zero = splat<V<double>>(0);
     return sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<double> weight = load_double(q, i, valid, 0.0);
@@ -77,44 +77,93 @@ double weighted_surprisal(const double* x, const double* q, std::int64_t n) {
     });
 }
 
-double weighted_exp_sum(const double* x, const double* b, std::int64_t n, double maximum) {
+Sum weighted_exp_sum(const double* x, const double* b, std::int64_t n, double maximum) {
     const V<double> zero = splat<V<double>>(0), m = splat<V<double>>(maximum);
-    return 1 / kExpFactor<double> *
-           sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-               const V<double> weight = load_double(b, i, valid, 0.0);
-               const V<double> d = load_double(x, i, valid, 0.0) - m;
-               const V<double> e = exp_nonpositive(select(less(zero, d), zero, d));
-               sum.add_product(weight, select(equal(weight, zero), zero, e));
-           });
+    const Sum s = sum_over<double>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        const V<double> weight = load_double(b, i, valid, 0.0);
+        const V<double> d = load_double(x, i, valid, 0.0) - m;
+        const V<double> e = exp_nonpositive(select(less(zero, d), zero, d));
+        sum.add_product(weight, select(equal(weight, zero), zero, e));
+    });
+    return {s.value / kExpFactor<double>, s.error / kExpFactor<double>};
 }
 
 template <class T>
 double sum(const T* x, std::int64_t n) {
     return sum_over<T>(n, [&](auto& sum, std::int64_t i, int valid)
-                              SOFTLOSS_LAMBDA { sum.add(load_double(x, i, valid, T(0))); });
+                              SOFTLOSS_LAMBDA { sum.add(load_double(x, i, valid, T(0))); })
+        .value;
+}
+
+// ---- a row of logits in pieces ------------------------------------------------------------------------------------
+
+/// x: (n) -> the largest.
+double largest(const double* x, std::int64_t n) {
+    constexpr int W = kLanes<double>;
+    double padded[W];
+    for (int i = 0; i < W; ++i) padded[i] = x[i < n ? i : 0];
+    const V<double> most = n < W ? load<V<double>>(padded) : row_max(x, n);
+    return fold(most, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); }) + 0.0;
+}
+
+void add_exponentials(const double* x, std::int64_t n, LogitRow& row) {
+    const Temperature<double> temperature(row.temperature);
+    with_reference<double>(splat<V<double>>(row.maximum), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        const auto piece = careful_row_sum(x, n, ref);
+        const auto all = Pair<double>{row.others.value, row.others.error} + fold_lanes(piece.sum);
+        row.others = {all.hi, all.lo};
+        row.maxima +=
+            static_cast<double>(fold(piece.maxima, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; }));
+    });
+}
+
+void finish_logits(LogitRow& row) {
+    using D = V<double>;
+    const Temperature<double> temperature(row.temperature);
+    Stats<double> stats{};
+    stats.maximum = splat<D>(row.maximum);
+    stats.sum = splat_pair<D>(row.others.value, row.others.error);
+    stats.maxima = splat<D>(row.maxima);
+    with_reference<double>(stats.maximum, temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        stats.largest = ref.exp(stats.maximum).pair();
+    });
+    const auto l = log_rest<double>(stats);
+    const auto rest = rest_of(stats), inverse = softloss::inverse<double>(rest + stats.largest);
+    row.log_rest = first(l.hi + l.lo);
+    row.others_share = first((rest * inverse).hi);
+    row.inverse = {first(inverse.hi), first(inverse.lo)};
 }
 
 /// g[i] = factor (total p[i] - q[i]); where x is the maximum, p = 1 - others_share.
-void soft_gradient(const double* x, const double* p, const double* q, double* g, std::int64_t n,
-                   double maximum, double others_share, double total, double factor) {
-    const V<double> all = splat<V<double>>(total), m = splat<V<double>>(maximum),
-                    f = splat<V<double>>(factor);
-    const V<double> others = splat<V<double>>(total * others_share);
-    for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        const V<double> weight = load_some(q + i, valid);
-        const V<double> plain = fma(all, load_some(p + i, valid), -weight);
-        // Only above 1/2 is 1 - p the smaller of the two.
-        const V<double> at_maximum = others_share < 0.5 ? (all - weight) - others : plain;
-        store_some(g + i, f * select(equal(load_some(x + i, valid), m), at_maximum, plain), valid);
+void soft_gradient(const double* x, const double* q, double* g, std::int64_t n, const LogitRow& row,
+                   double total, double factor) {
+    using D = V<double>;
+    const Temperature<double> temperature(row.temperature);
+    const D all = splat<D>(total), f = splat<D>(factor), others = splat<D>(total * row.others_share);
+    const auto inverse = splat_pair<D>(row.inverse.value, row.inverse.error);
+    with_reference<double>(splat<D>(row.maximum), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            const D weight = load_some(q + i, valid), xi = load_some(x + i, valid);
+            const D e = ref.exp(xi).value();
+            const D plain = fma(all, fma(e, inverse.hi, e * inverse.lo), -weight);
+            // Only above 1/2 is 1 - p the smaller of the two.
+            const D at_maximum = row.others_share < 0.5 ? (all - weight) - others : plain;
+            const D slope = select(equal(xi, ref.maximum), at_maximum, plain);
+            store_some(g + i, canonical<double>(f * slope), valid);
+        });
     });
 }
 
-/// dot(a, b) and sum(a), compensated.
+// ---- backward ---------------------------------------------------------------------------------------------------
+
+/// Sum of a * b, compensated.
 template <class T>
 SOFTLOSS_INLINE double dot(const T* a, const T* b, std::int64_t n) {
-    return sum_over<T>(n, [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        sum.add_product(load_double(a, i, valid, T(0)), load_double(b, i, valid, T(0)));
-    });
+    return sum_over<T>(n,
+                       [&](auto& sum, std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                           sum.add_product(load_double(a, i, valid, T(0)), load_double(b, i, valid, T(0)));
+                       })
+        .value;
 }
 /// A double as hi + lo in T.
 template <class T>

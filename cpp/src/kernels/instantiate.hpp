@@ -28,7 +28,8 @@ constexpr KernelTable make_table(const char* name) {
              storage_kernels<double>()},
             compute_kernels<float>(),
             compute_kernels<double>(),
-            {weighted_gap, weighted_surprisal, weighted_exp_sum, log_values, soft_gradient}};
+            {largest, add_exponentials, finish_logits, soft_gradient, weighted_gap, weighted_surprisal,
+             weighted_exp_sum, log_values}};
 }
 
 }  // namespace

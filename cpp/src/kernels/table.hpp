@@ -104,17 +104,34 @@ struct ComputeKernels {
     BackwardKernel<T> softmax_backward, log_softmax_backward;
 };
 
-/// What soft targets, smoothing and probabilities as input need: rows in double, weighted by q, with 0 * inf = 0.
+/// The sum of a piece of a row, with its rounding error: such sums are added.
+struct Sum {
+    double value = 0, error = 0;
+};
+
+/// A row of logits that is read in pieces: the maximum first, then the exponentials of all pieces, then what follows.
+struct LogitRow {
+    double temperature, maximum;
+    Sum others{};  ///< of the exponentials of all elements but the maxima, in a unit that belongs to the maximum
+    double maxima = 0;                      ///< how many elements equal the maximum
+    double log_rest = 0, others_share = 0;  ///< see PartitionKernel; 1 - p of a maximum
+    Sum inverse{};                          ///< of the sum of all exponentials, in their unit
+};
+
+/// What soft targets, smoothing, probabilities as input and the weights of logsumexp need: pieces of rows in double,
+/// weighted by q, with 0 * inf = 0.
 struct WeightedKernels {
-    double (*gap)(const double* x, const double* q, std::int64_t n,
-                  double maximum);                                          ///< sum of q (maximum - x)
-    double (*surprisal)(const double* x, const double* q, std::int64_t n);  ///< sum of q -log(x)
-    double (*exp_sum)(const double* x, const double* q, std::int64_t n,
-                      double maximum);                        ///< sum of q exp(x - maximum)
+    double (*largest)(const double* x, std::int64_t n);
+    void (*add_exponentials)(const double* x, std::int64_t n, LogitRow& row);  ///< to others and maxima
+    void (*finish)(LogitRow& row);                                             ///< all that follows from them
+    /// g[i] = factor (total p[i] - q[i]), p = softmax(x). g may be q.
+    void (*gradient)(const double* x, const double* q, double* g, std::int64_t n, const LogitRow& row,
+                     double total, double factor);
+    Sum (*gap)(const double* x, const double* q, std::int64_t n, double maximum);  ///< of q (maximum - x)
+    Sum (*surprisal)(const double* x, const double* q, std::int64_t n);            ///< of q -log(x)
+    Sum (*exp_sum)(const double* x, const double* q, std::int64_t n,
+                   double maximum);                           ///< of q exp(x - maximum)
     void (*log)(const double* x, double* y, std::int64_t n);  ///< y = log(x)
-    /// g[i] = factor (total p[i] - q[i]), p = softmax(x). others_share: 1 - p of the maximum, exactly.
-    void (*gradient)(const double* x, const double* p, const double* q, double* g, std::int64_t n,
-                     double maximum, double others_share, double total, double factor);
 };
 
 /// prob[j] = softmax(x)[index[j]], the same bits, for k places of n adjacent elements. prob: T (k).

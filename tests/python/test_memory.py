@@ -1,0 +1,165 @@
+"""Memory beyond input and output: at most 1 MiB and 16 bytes for each row, for every loss, transform and layout.
+
+A child process counts the pages that a call touches for the first time: no page is counted that was there before, none
+is missed that is given back before the call returns. Every call runs once beforehand, for its code, and in a thread of
+its own, since threads keep their scratch memory; a small call first touches that thread's stack.
+Must not: values.
+"""
+
+import ctypes
+import itertools
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import softloss
+from workload import own_allocator
+
+resource = pytest.importorskip("resource")
+pytestmark = [own_allocator, pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")]
+
+ROWS, CLASSES = 4, 128256
+MANY = 300_000
+LIMIT = (1 << 20) + 16 * 1024  # for 1024 rows; for the few here, the last part is that of pages in use in part
+SMALL = np.zeros((2, 3), np.float32)
+LAYOUTS = {
+    "native": lambda x: x,
+    "swapped": lambda x: x.astype(x.dtype.newbyteorder("S")),
+    "strided": lambda x: np.repeat(x, 2, -1)[..., ::2],
+}
+
+
+def with_and_without(**options):
+    """No option, each alone, all at once."""
+    return [{}, *({k: v} for k, v in options.items()), options]
+
+
+def calls(dtype, lay_out):
+    """(name, call) of everything, on operands of this dtype and layout."""
+    rng = np.random.default_rng(1)
+    numbers = rng.standard_normal((ROWS, CLASSES))
+    x = lay_out(numbers.astype(dtype))
+    p = lay_out(softloss.softmax(numbers).astype(dtype))
+    labels, mask = lay_out(rng.integers(0, CLASSES, ROWS)), numbers < 1
+    weight = lay_out(rng.uniform(0.5, 2, CLASSES))
+    weights = {"weight": weight, "sample_weight": lay_out(rng.uniform(0.5, 2, ROWS))}
+    smoothing = {"label_smoothing": 0.1, "temperature": 2.0}
+    f = softloss
+
+    for target, (loss, scores, options) in itertools.product(
+        (labels, p),
+        [
+            ("cross_entropy", x, with_and_without(**weights, **smoothing)),
+            ("categorical_cross_entropy", p, with_and_without(**weights)),
+            ("nll_loss", x, with_and_without(**weights)),
+        ],
+    ):
+        for name, given in itertools.product((loss, f"{loss}_and_grad"), options):
+            yield (
+                f"{name} {target.dtype} {sorted(given)}",
+                lambda a=(name, scores, target, given): getattr(f, a[0])(*a[1:3], **a[3]),
+            )
+    for name, scores, options in [
+        ("binary_cross_entropy", p, with_and_without(weight=weight)),
+        ("binary_cross_entropy_with_logits", x, with_and_without(weight=weight, pos_weight=weight)),
+    ]:
+        for given in options:
+            yield f"{name} {sorted(given)}", lambda a=(name, scores, given): getattr(f, a[0])(a[1], p, **a[2])
+            yield f"{name}_and_grad", lambda a=(name, scores, given): getattr(f, a[0] + "_and_grad")(a[1], p, **a[2])
+    if dtype != "float16" or x.dtype.isnative and x.flags.c_contiguous:  # else it stages its two results in float32
+        yield "cross_entropy_grad_hess", lambda: f.cross_entropy_grad_hess(x, labels, **weights)
+    yield "binary grad_hess", lambda: f.binary_cross_entropy_with_logits_grad_hess(x, p, weight=weight)
+    for name in ("softmax", "log_softmax"):
+        for given in with_and_without(where=mask, temperature=2.0, dtype=np.float64):
+            yield f"{name} {sorted(given)}", lambda a=(name, given): getattr(f, a[0])(x, **a[1])
+    for given in with_and_without(where=mask, b=weight, dtype=np.float64):
+        yield f"logsumexp {sorted(given)}", lambda given=given: f.logsumexp(x, **given)
+    integers = lay_out((10 * numbers).astype(np.int32))
+    yield "softmax of integers", lambda: f.softmax(integers)
+    yield "sigmoid", lambda: f.sigmoid(x)
+    yield "softmax_backward", lambda: f.softmax_backward(p, x)
+    yield "log_softmax_backward", lambda: f.log_softmax_backward(x, p)
+    yield "token_logprobs", lambda: f.token_logprobs(x, labels, top_k=5)
+    yield "softmax_topk", lambda: f.softmax_topk(x, 5)
+
+
+def calls_on_many_rows():
+    """(name, call) of losses that keep something for every row."""
+    rows = MANY
+    x = np.broadcast_to(np.linspace(0.001, 0.019, 100, dtype=np.float32), (rows, 100))
+    labels, sample_weight = np.arange(rows) % 100, np.ones(rows)
+    for loss in (softloss.cross_entropy, softloss.categorical_cross_entropy, softloss.nll_loss):
+        for reduction, target in itertools.product(("mean", "none"), (labels, x)):
+            options = {"reduction": reduction, "weight": x[0], "sample_weight": sample_weight}
+            name = f"{loss.__name__} {reduction} {target.dtype}"
+            yield name, lambda a=(loss, target, options): a[0](x, a[1], **a[2])
+
+
+def touched(call):
+    """Bytes that are touched for the first time, less those of the results."""
+    result = []
+
+    def work():
+        softloss.cross_entropy_and_grad(SMALL, [0, 1], sample_weight=[1, 1])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        results = call()
+        pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        sizes = [np.asarray(y).nbytes for y in (results if isinstance(results, tuple) else (results,))]
+        result.append(pages * resource.getpagesize() - sum(sizes))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+def report(several, limit):
+    """Runs in the child: prints the calls that touch too much."""
+    ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: large pages would be counted as one
+    softloss.set_num_threads(1)
+    softloss.set_cache_limit(0)
+    if not 4 << 20 <= touched(lambda: np.ones(4 << 20, np.uint8).any()) <= 5 << 20:
+        print("not counted here")
+        return
+    for name, call in several:
+        call()
+        extra = touched(call)
+        if extra > limit:
+            print(f"{name}: {extra} bytes")
+
+
+def child(*arguments):
+    """What this file prints as a program. Memory that is given back goes to the system at once."""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_within(*arguments):
+    offenders = child(*arguments)
+    if "not counted" in offenders:
+        pytest.skip(offenders)
+    assert not offenders
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_memory_of_long_rows(dtype, layout):
+    assert_within(dtype, layout)
+
+
+def test_memory_of_many_rows():
+    assert_within("rows")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["rows"]:
+        report(calls_on_many_rows(), (1 << 20) + 16 * MANY)
+    else:
+        report(calls(sys.argv[1], LAYOUTS[sys.argv[2]]), LIMIT)
