@@ -71,8 +71,9 @@ LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, i
             if (adjacent && !ignores_a_class && copy_labels(reinterpret_cast<const U*>(data), rows, n, label))
                 return counts;
             for (int64_t r = 0; r < rows; ++r) {
-                const int64_t y = to_label(read<U>(data + r * stride, swapped));
-                const bool ignored = ignoring && y == ignore, outside = y < 0 || y >= n;
+                const U raw = read<U>(data + r * stride, swapped);
+                const int64_t y = to_label(raw);
+                const bool ignored = is_ignored(raw, c.options.ignore_index), outside = y < 0 || y >= n;
                 counts.ignored += ignored;
                 counts.bad |= outside && !ignored;
                 label[r] = ignored ? -1 : outside ? 0 : y;

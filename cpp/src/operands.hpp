@@ -9,9 +9,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -139,6 +141,11 @@ int64_t to_label(U value) {
     if constexpr (std::is_same_v<U, std::uint64_t>)
         return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
     else return static_cast<int64_t>(value);
+}
+/// Compares the numbers themselves: no label beyond int64 is ignored.
+template <class U>
+bool is_ignored(U label, const std::optional<int64_t>& ignore) {
+    return ignore && std::cmp_equal(label, *ignore);
 }
 
 /// Labels that lie one after the other, as int64, and whether each is one of `classes`: what most calls need to know of them.
@@ -316,7 +323,7 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
             for_each_element(target.shape, target.strides, [&](int64_t i, int64_t offset) {
                 const U raw = read<U>(data + offset, target.swapped);
                 const int64_t label = to_label(raw);
-                const bool skipped = ignore && label == *ignore;
+                const bool skipped = is_ignored(raw, ignore);
                 ignored += skipped;
                 if (!skipped && (label < 0 || label >= classes) && bad++ == 0) {
                     first = i;

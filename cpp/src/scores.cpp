@@ -149,13 +149,15 @@ struct Tokens {
 
 /// target of the row that starts at `at`; std::nullopt where ignored.
 std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
-    const int64_t label = visit(t.target.dtype, [&]<class U>(U) -> int64_t {
-        if constexpr (std::is_integral_v<U>)
-            return to_label(read<U>(static_cast<const char*>(t.target.data) + at[1], t.target.swapped));
-        else return 0;
+    return visit(t.target.dtype, [&]<class U>(U) -> std::optional<int64_t> {
+        if constexpr (std::is_integral_v<U>) {
+            const U raw = read<U>(static_cast<const char*>(t.target.data) + at[1], t.target.swapped);
+            if (is_ignored(raw, t.options.ignore_index)) return std::nullopt;
+            const int64_t label = to_label(raw);
+            if (label >= 0 && label < t.plan.n) return label;
+        }
+        return 0;  // checked before; but somebody may write it meanwhile
     });
-    if (t.options.ignore_index && label == *t.options.ignore_index) return std::nullopt;
-    return label < 0 || label >= t.plan.n ? 0 : label;  // checked before; but somebody may write it meanwhile
 }
 
 template <class T>

@@ -108,11 +108,25 @@ def test_refused_dtypes(name, function, kind):
         function(x)
 
 
-@pytest.mark.parametrize("kind", ["longdouble", "complex128", "object", "masked", "string"])
+INSTEAD = {
+    "longdouble": "x has dtype longdouble; longdouble has no kernels; use astype(numpy.float64)",
+    "complex128": "x has dtype complex128; take .real or numpy.abs of it first",
+    "object": "x has dtype object; object arrays hold Python objects; use astype(numpy.float64)",
+    "masked": "x is a masked array; pass .filled(value), or the mask as where= or sample_weight=",
+    "string": "x has dtype <U8; convert it to float32 or float64 with astype",
+}
+
+
+@pytest.mark.parametrize("kind", INSTEAD)
 def test_refusals_say_what_to_do_instead(kind):
-    """Not only what is wrong: a call, an argument or a dtype to use."""
-    with pytest.raises(TypeError, match=r"float64|float32|astype|filled|where|real"):
+    text = INSTEAD[kind].replace("dtype longdouble", f"dtype {np.dtype(np.longdouble)}")
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
         softmax(REFUSED[kind][0])
+
+
+def test_what_is_no_array():
+    with fails(TypeError, "x cannot be made an array: got list"):
+        softmax([[1.0, 2.0], [3.0]])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in REFUSED if kind != "None"])
@@ -282,6 +296,16 @@ def test_one_bad_label(name, loss):
         loss(np.full((2, 3, 2), 0.5), np.array([[0, 7], [1, 1]]), axis=1)
 
 
+@pytest.mark.parametrize("ignore_index", [2**63 - 1, -(2**63), -1])
+def test_labels_beyond_int64_are_never_ignored(ignore_index):
+    for loss in (*CLASS_LOSSES.values(), softloss.token_logprobs):
+        for label in (2**63, 2**64 - 1):
+            with fails(IndexError, f"target[1] = {label} is out of range", f"ignore_index={ignore_index}"):
+                loss(X, np.array([0, label, 0], np.uint64), ignore_index=ignore_index)
+    ignored = np.array([0, 2**63 - 1, 0], np.uint64)
+    assert cross_entropy(X, ignored, ignore_index=2**63 - 1) == cross_entropy(X[::2], [0, 0])
+
+
 @class_losses
 def test_labels_do_not_count_from_the_end(name, loss):
     with fails(IndexError, "target[2] = -1"):
@@ -339,6 +363,23 @@ def test_numbers_are_numbers(bad):
             call(X, temperature=bad)
     with fails(TypeError, "label_smoothing"):
         cross_entropy(X, LABELS, label_smoothing=bad)
+
+
+def test_numbers_fit_into_a_float():
+    with pytest.raises((OverflowError, ValueError), match="temperature .* is too large for a float"):
+        softmax(X, temperature=10**400)
+
+
+def test_keepdims_is_a_bool():
+    with fails(TypeError, "keepdims must be a bool, got ndarray"):
+        logsumexp(X, keepdims=np.ones(2))
+
+
+@losses
+def test_losses_are_float32_or_float64(loss):
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        with fails(TypeError, "dtype of a loss must be float32 or float64, got", np.dtype(dtype)):
+            loss(dtype=dtype)
 
 
 @losses
@@ -456,6 +497,14 @@ def test_out_is_writeable(transform):
     with fails(ValueError, "out", "read-only"):
         transform(X, out=out)
     assert np.all(out == 7)
+
+
+def test_out_of_logsumexp_is_memory_of_its_own():
+    x, b = X.copy(), np.ones((3, 4))
+    with fails(ValueError, "out overlaps x"):
+        logsumexp(x, out=x[:, 0])
+    with fails(ValueError, "out overlaps"):
+        logsumexp(x, b=b, out=b[:, 0])
 
 
 def test_out_does_not_share_memory_within_itself():
@@ -685,6 +734,15 @@ def test_options_of_hessians_are_numbers(option):
         with fails(TypeError, f"{option} must be a number"):
             softloss.cross_entropy_grad_hess(X, LABELS, **{option: bad})
         with fails(TypeError, f"{option} must be a number"):
+            softloss.binary_cross_entropy_with_logits_grad_hess(X, 1, **{option: bad})
+
+
+@pytest.mark.parametrize("option", ["hess_scale", "hess_min"])
+def test_options_of_hessians_are_finite_and_not_negative(option):
+    for bad in (-1, -np.inf, np.inf, np.nan):
+        with fails(ValueError, f"{option} must be finite and not negative, got"):
+            softloss.cross_entropy_grad_hess(X, LABELS, **{option: bad})
+        with fails(ValueError, f"{option} must be finite and not negative, got"):
             softloss.binary_cross_entropy_with_logits_grad_hess(X, 1, **{option: bad})
 
 

@@ -165,6 +165,7 @@ SOFTLOSS_API void softmax_topk(const TensorView& x, const MutableTensorView& pro
                                const MutableTensorView& index, const ScoreOptions& options = {.k = 1});
 
 /// Where token_logprobs puts what; any may be null. Shape of logits without the axis; the last two with k at the end.
+/// logprob and entropy must have the same strides, argmax and rank too: std::invalid_argument otherwise.
 struct TokenScoreViews {
     const MutableTensorView* logprob = nullptr;      ///< log-probability of the target, 0 where ignored
     const MutableTensorView* argmax = nullptr;       ///< int64: the class with the largest logit
