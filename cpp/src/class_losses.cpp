@@ -7,7 +7,6 @@
 // soft targets, smoothing and class weights alike: loss = sum of q (-log p).
 #include <atomic>
 #include <optional>
-#include <utility>
 
 #include "operands.hpp"
 
@@ -351,8 +350,8 @@ void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& 
                     void* scratch) {
     GeneralRows general(c, bad, static_cast<double*>(scratch));
     for (int64_t r = 0; r < rows; ++r) {
-        const double loss =
-            general(row_at(at, c.plan, r), std::max<int64_t>(b.label[r], 0), b.sample[r] / c.denominator);
+        const int64_t label = c.indices() ? std::max<int64_t>(b.label[r], 0) : 0;
+        const double loss = general(row_at(at, c.plan, r), label, b.sample[r] / c.denominator);
         b.loss[r] = b.sample[r] == 0 ? 0 : b.sample[r] * loss;
     }
 }

@@ -366,7 +366,7 @@ def test_numbers_are_numbers(bad):
 
 
 def test_numbers_fit_into_a_float():
-    with pytest.raises((OverflowError, ValueError), match="temperature .* is too large for a float"):
+    with pytest.raises((OverflowError, ValueError), match="^temperature is too large for a float$"):
         softmax(X, temperature=10**400)
 
 
