@@ -27,9 +27,9 @@ def oracle(name, *args, **kwargs):
     return getattr(reference, name)(*args, **kwargs)
 
 
-def assert_transform(name, actual, true, x, context=""):
-    """<= 2 ULP. logsumexp may pass through zero: there its unit is that of the largest input."""
-    scale = np.max(abs(x), initial=0, where=np.isfinite(x)) if name == "logsumexp" else 0
+def assert_transform(name, actual, true, x, context="", least=0.0):
+    """<= 2 ULP. logsumexp may pass through zero: there its unit is that of the largest input, or of `least`."""
+    scale = np.max(abs(x), initial=least, where=np.isfinite(x)) if name == "logsumexp" else 0
     reference.assert_ulps(actual, true, 2, context, scale)
 
 
@@ -230,7 +230,8 @@ def test_logsumexp_b(data):
     where = data.draw(st.one_of(st.none(), masks(x.shape)))
     y = softloss.logsumexp(x, axis, b=b, where=where)
     true = oracle("logsumexp", x, axis, b=b, where=where)
-    assert_transform("logsumexp", y, true, x, context=f"{x!r}, b={b!r}, where={where!r}")
+    # Where weighted exponentials sum to almost 1, their rounding shows in the logarithm.
+    assert_transform("logsumexp", y, true, x, context=f"{x!r}, b={b!r}, where={where!r}", least=0.5)
 
 
 def test_logsumexp_of_signed_and_zero_b():
