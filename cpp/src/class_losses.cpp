@@ -362,7 +362,8 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     const bool picked = c.kind != Scores::logits && c.indices() && !c.gradients.grad;
     // Rows of a task in C order give their partial sum at once; otherwise all losses are kept and summed later.
     const bool in_order = result.loss.empty();
-    const int64_t task_rows = in_order ? kRows : std::min(rows_per_task(c.plan), kRows);
+    // Picking is little work however long the rows are.
+    const int64_t task_rows = in_order || picked ? kRows : std::min(rows_per_task(c.plan), kRows);
     const Staging<T> staging(c.x, nullptr, c.plan);
     const std::size_t bytes =
         picked  ? 0

@@ -131,6 +131,26 @@ double infinite_logsumexp(const T* row, int64_t n) {
     return *std::max_element(row, row + n);
 }
 
+/// The logsumexp of a task's rows, without weights.
+template <class T>
+void plain_logsumexp(const TensorView& x, const TensorView* where, const Plan& plan,
+                     const Staging<T>& staging, const Strides& at, int64_t rows, void* scratch,
+                     double* value) {
+    T maximum[kRows], rest[kRows];
+    for_each_readable<T>(x, where, plan, at, rows, scratch,
+                         [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
+                             kernels.partition(in, count, plan.n, maximum + first, rest + first,
+                                               {1, false, scratch});
+                         });
+    for (int64_t r = 0; r < rows; ++r) {
+        value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
+        if (rest[r] == rest[r]) continue;
+        T* const row = Staging<T>::memory(scratch);
+        staging.read_row(row_at(at, plan, r), row);
+        value[r] = infinite_logsumexp(row, plan.n);
+    }
+}
+
 template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
@@ -138,28 +158,12 @@ void logsumexp_as(const TensorView& x, const MutableTensorView& y, const Logsume
     const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : staging.bytes;
     for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
                    [&](const Strides& at, int64_t rows, void* scratch) {
-                       T maximum[kRows], rest[kRows];
                        double value[kRows];
-                       WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
-                       if (!options.b) {
-                           for_each_readable<T>(
-                               x, options.where, plan, at, rows, scratch,
-                               [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
-                                   kernels.partition(in, count, plan.n, maximum + first, rest + first,
-                                                     {1, false, scratch});
-                               });
-                       }
-                       for (int64_t r = 0; r < rows; ++r) {
-                           const Strides here = row_at(at, plan, r);
-                           if (options.b) {
-                               value[r] = weighted(here);
-                           } else if (rest[r] != rest[r]) {
-                               T* const row = Staging<T>::memory(scratch);
-                               staging.read_row(here, row);
-                               value[r] = infinite_logsumexp(row, plan.n);
-                           } else {
-                               value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
-                           }
+                       if (options.b) {
+                           WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
+                           for (int64_t r = 0; r < rows; ++r) value[r] = weighted(row_at(at, plan, r));
+                       } else {
+                           plain_logsumexp<T>(x, options.where, plan, staging, at, rows, scratch, value);
                        }
                        scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype,
                                y.swapped);
