@@ -76,7 +76,7 @@ def loops(code: list[tuple[int, str]]) -> list[list[str]]:
     spans = [(first, last) for first, last in spans if first <= last]
     inner = [(a, b) for a, b in spans if not any((c, d) != (a, b) and a <= c and d <= b for c, d in spans)]
     found = [[text for _, text in code[a : b + 1]] for a, b in inner]
-    return [loop for loop in found if "ret" not in loop]
+    return [loop for loop in found if not any(re.match("ret|call", text) for text in loop)]
 
 
 def simulated(loop: list[str], cpu: str) -> tuple[float, str]:
