@@ -151,13 +151,13 @@ bool is_ignored(U label, const std::optional<int64_t>& ignore) {
 /// Labels that lie one after the other, as int64, and whether each is one of `classes`: what most calls need to know of them.
 template <class U>
 bool copy_labels(const U* from, int64_t n, int64_t classes, int64_t* label) {
-    int64_t outside = 0;  // its sign
+    std::uint64_t outside = 0;  // its highest bit: the sign of a label or of what it lacks to the last class
     for (int64_t i = 0; i < n; ++i) {
-        const int64_t y = to_label(from[i]);
-        label[i] = y;
-        outside |= y | (classes - 1 - y);
+        label[i] = to_label(from[i]);
+        const auto y = static_cast<std::uint64_t>(label[i]);
+        outside |= y | (static_cast<std::uint64_t>(classes) - 1 - y);
     }
-    return outside >= 0;
+    return outside >> 63 == 0;
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 // exp comes times kExpFactor, c (math.hpp): c takes the place of 1 where only ratios count.
 #pragma once
 
-#include "cross_entropy.hpp"
+#include "rows.hpp"
 
 namespace softloss {
 namespace {

@@ -4,8 +4,8 @@
 // Lives here: weighted sums, rows of logits in pieces, the logarithm of a block, gradients that follow from such sums. Must
 // not: losses against class indices (softmax.hpp), targets, the loop over the pieces and rows (the callers of the table).
 //
-// Every term is >= 0 for weights >= 0, so nothing cancels. Products and sums carry their rounding errors along
-// (Ogita, Rump and Oishi, "Accurate sum and dot product", 2005), in the class order of reduce.hpp.
+// Every term is >= 0 for weights >= 0, so nothing cancels. Products and sums carry their rounding errors along, in
+// the class order of reduce.hpp (CompensatedSum).
 #pragma once
 
 #include "softmax.hpp"
@@ -13,39 +13,11 @@
 namespace softloss {
 namespace {
 
-/// Sum of a * b and of a, as pairs of doubles per class.
-template <class T>
-struct CompensatedSum {
-    D<T> hi = splat<D<T>>(0), lo = splat<D<T>>(0);
-
-    SOFTLOSS_INLINE void add(D<T> x) {
-        const auto s = two_sum(hi, x);
-        hi = s.hi;
-        lo = lo + s.lo;
-    }
-    SOFTLOSS_INLINE void add_product(D<T> a, D<T> b) {
-        const D<T> p = a * b;
-        add(p);
-        lo = lo + fma(a, b, -p);
-    }
-    /// hi alone where lo is not a number: the sum is infinite or NaN.
-    SOFTLOSS_INLINE Sum parts() const {
-        const D<T> low = select(equal(lo, lo), lo, splat<D<T>>(0));
-        const auto all = fold_lanes(Pair<D<T>>{hi, low});
-        const double plain = fold(hi, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
-        return {all.hi == all.hi ? all.hi : plain, all.lo == all.lo ? all.lo : 0};
-    }
-    SOFTLOSS_INLINE double total() const { return parts().value; }
-};
-
 /// Calls add(sum, i, valid) over n elements and returns the total.
 template <class T, class Add>
 SOFTLOSS_INLINE Sum sum_over(std::int64_t n, Add add) {
-    constexpr int W = kLanes<T>;
     CompensatedSum<T> sum;
-    std::int64_t i = 0;
-    for (; i + W <= n; i += W) add(sum, i, W);
-    if (i < n) add(sum, i, static_cast<int>(n - i));
+    for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { add(sum, i, valid); });
     return sum.parts();
 }
 
@@ -193,11 +165,9 @@ void log_softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
 
 /// y[i] = log(x[i]).
 void log_values(const double* x, double* y, std::int64_t n) {
-    constexpr int W = kLanes<double>;
-    std::int64_t i = 0;
-    for (; i + W <= n; i += W) store(y + i, log(load<V<double>>(x + i)));
-    if (i < n)
-        store_first(y + i, log(load_first<W>(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
+    for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        store_some(y + i, log(load_some(x + i, valid)), valid);
+    });
 }
 
 }  // namespace

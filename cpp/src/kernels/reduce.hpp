@@ -20,6 +20,7 @@
 #pragma once
 
 #include "math.hpp"
+#include "table.hpp"
 
 namespace softloss {
 namespace {
@@ -99,6 +100,31 @@ SOFTLOSS_INLINE Pair<V<T>> fold_classes(Pair<V<T>>* classes) {
     }
     return fast_two_sum(classes[0].hi, classes[0].lo);
 }
+
+/// Sum of a * b and of a, as pairs of doubles per class: Ogita, Rump and Oishi, "Accurate sum and dot product", 2005.
+template <class T>
+struct CompensatedSum {
+    D<T> hi = splat<D<T>>(0), lo = splat<D<T>>(0);
+
+    SOFTLOSS_INLINE void add(D<T> x) {
+        const auto s = two_sum(hi, x);
+        hi = s.hi;
+        lo = lo + s.lo;
+    }
+    SOFTLOSS_INLINE void add_product(D<T> a, D<T> b) {
+        const D<T> p = a * b;
+        add(p);
+        lo = lo + fma(a, b, -p);
+    }
+    /// hi alone where lo is not a number: the sum is infinite or NaN.
+    SOFTLOSS_INLINE Sum parts() const {
+        const D<T> low = select(equal(lo, lo), lo, splat<D<T>>(0));
+        const auto all = fold_lanes(Pair<D<T>>{hi, low});
+        const double plain = fold(hi, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
+        return {all.hi == all.hi ? all.hi : plain, all.lo == all.lo ? all.lo : 0};
+    }
+    SOFTLOSS_INLINE double total() const { return parts().value; }
+};
 
 /// Sum of a few thousand floats in doubles, whose rounding errors do not reach the float that the sum becomes.
 template <class T>

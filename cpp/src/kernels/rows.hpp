@@ -11,7 +11,9 @@
 // Layouts. Rows of kShortRow adjacent elements and more lie along the vectors. All other rows lie across them: W rows at
 // a time are read into a tile, element i of the W rows being vector i. Both form the same classes (reduce.hpp), hence
 // the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
-// number: those too long for the scratch memory have their exponentials computed twice.
+// number: those too long for the scratch memory have their exponentials computed twice. What lies across is taken in tiles
+// of several W rows, and long rows along the vectors are written while the next one is summed: in both, something is always
+// there to be computed.
 //
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
@@ -144,7 +146,7 @@ struct ClassSum {
     template <Range R>
     SOFTLOSS_INLINE ExpParts<V<T>> add_first(V<T> x, int valid, const Reference<T, R>& ref) {
         const auto e = ref.exp(x);
-        auto inside = less(iota<I>(), splat<I>(static_cast<typename IntOf<T>::type>(valid)));
+        auto inside = first_lanes<I>(valid);
         if constexpr (Others) {
             const auto is_max = equal(x, ref.maximum) & inside;
             maxima = maxima - is_max;
@@ -191,7 +193,7 @@ SOFTLOSS_INLINE void store_some(S* y, V<Compute<S>> v, int valid) {
     else store_first(y, v, valid);
 }
 
-/// x: (n) adjacent elements, n >= W -> the largest of each class.
+/// x: (n) adjacent elements, n >= W -> lanes of which the largest is the row's.
 template <class S>
 SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     using T = Compute<S>;

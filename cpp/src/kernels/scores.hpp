@@ -29,7 +29,7 @@ RowScores describe_row(const void* x_, std::int64_t n, double maximum, double va
             for (std::int64_t i = chunk; i < end; i += W) {
                 const int valid = static_cast<int>(end - i < W ? end - i : W);
                 // Beyond the row: so far below the maximum that it counts for nothing.
-                const auto inside = less(iota<I>(), splat<I>(static_cast<typename IntOf<T>::type>(valid)));
+                const auto inside = first_lanes<I>(valid);
                 const V<T> xi = select(inside, load_some(x + i, valid), splat<V<T>>(-__builtin_inff()));
                 const auto e = ref.exp(xi);
                 sum.add(e);

@@ -238,11 +238,15 @@ SOFTLOSS_INLINE Vec<T, N> select(Vec<I, N> mask, Vec<T, N> a, Vec<T, N> b) {
     else return {select(mask.lo, a.lo, b.lo), select(mask.hi, a.hi, b.hi)};
 }
 
+/// The mask of the first `valid` lanes.
+template <class I>
+SOFTLOSS_INLINE I first_lanes(int valid) {
+    return less(iota<I>(), splat<I>(valid));
+}
 /// The first `valid` lanes of a, 0 in the others.
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N> keep_first(Vec<T, N> a, int valid) {
-    using I = IntVec<T, N>;
-    return select(less(iota<I>(), splat<I>(valid)), a, splat<Vec<T, N>>(0));
+    return select(first_lanes<IntVec<T, N>>(valid), a, splat<Vec<T, N>>(0));
 }
 
 // ---- bits -------------------------------------------------------------------------------------------------------
@@ -453,7 +457,7 @@ SOFTLOSS_INLINE Vec<To, N> convert(Vec<T, N> a) {
             return {(Raw)_mm512_cvtepi64_epi32((__m512i)a.raw)};
         if constexpr (integers && N == 16 && from == 4 && to == 2)
             return {(Raw)_mm512_cvtepi32_epi16((__m512i)a.raw)};
-        if constexpr (integers && N == 16 && from == 2 && to == 4)  // unsigned alone
+        if constexpr (integers && T(-1) > T(0) && N == 16 && from == 2 && to == 4)
             return {(Raw)_mm512_cvtepu16_epi32((__m256i)a.raw)};
 #endif
         return {__builtin_convertvector(a.raw, typename Vec<To, N>::Raw)};
@@ -836,8 +840,7 @@ SOFTLOSS_INLINE Vec<Compute<S>, N> load_first(const S* p, int valid) {
 #if defined(__AVX2__)
         if constexpr (sizeof(S) == sizeof(T) && N * sizeof(T) == 32) {
             using Raw = typename Vec<T, N>::Raw;
-            const auto inside =
-                less(iota<IntVec<T, N>>(), splat<IntVec<T, N>>(static_cast<typename IntOf<T>::type>(valid)));
+            const auto inside = first_lanes<IntVec<T, N>>(valid);
             if constexpr (sizeof(T) == 4) return {(Raw)_mm256_maskload_ps(p, (__m256i)inside.raw)};
             else return {(Raw)_mm256_maskload_pd(p, (__m256i)inside.raw)};
         }
@@ -871,8 +874,7 @@ SOFTLOSS_INLINE void store_first(S* p, Vec<T, N> v, int valid) {
 #else
 #if defined(__AVX2__)
         if constexpr (sizeof(S) == sizeof(T) && N * sizeof(T) == 32) {
-            const auto inside =
-                less(iota<IntVec<T, N>>(), splat<IntVec<T, N>>(static_cast<typename IntOf<T>::type>(valid)));
+            const auto inside = first_lanes<IntVec<T, N>>(valid);
             if constexpr (sizeof(T) == 4) return _mm256_maskstore_ps(p, (__m256i)inside.raw, (__m256)v.raw);
             else return _mm256_maskstore_pd(p, (__m256i)inside.raw, (__m256d)v.raw);
         }
