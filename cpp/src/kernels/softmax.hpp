@@ -132,18 +132,19 @@ struct Labels {
     [[gnu::noinline]] void operator()(const Stats<T>& stats, std::int64_t first, int count) const {
         put_loss(stats, log_rest<T>(stats), picked(stats, first, count), first, count);
     }
-    /// The labels of `count` rows, each in a lane; 0 in the others.
+    /// What there is of each of `count` rows, in its lane; 0 in the others.
+    template <class X>
+    SOFTLOSS_INLINE static Vec<X, W> of_rows(const X* from, std::int64_t first, int count) {
+        if (count == W) return load<Vec<X, W>>(from + first);
+        X padded[W] = {};
+        for (int r = 0; r < count; ++r) padded[r] = from[first + r];
+        return load<Vec<X, W>>(padded);
+    }
     SOFTLOSS_INLINE Vec<std::int64_t, W> labels(std::int64_t first, int count) const {
-        if (count == W) return load<Vec<std::int64_t, W>>(c.label + first);
-        std::int64_t label[W] = {};
-        for (int r = 0; r < count; ++r) label[r] = c.label[first + r];
-        return load<Vec<std::int64_t, W>>(label);
+        return of_rows(c.label, first, count);
     }
     SOFTLOSS_INLINE D<T> factors(std::int64_t first, int count) const {
-        if (count == W) return load<D<T>>(c.factor + first);
-        double factor[W] = {};
-        for (int r = 0; r < count; ++r) factor[r] = c.factor[first + r];
-        return load<D<T>>(factor);
+        return of_rows(c.factor, first, count);
     }
     SOFTLOSS_INLINE I ignored(Vec<std::int64_t, W> label) const {
         return convert<typename IntOf<T>::type>(less(label, splat<Vec<std::int64_t, W>>(0)));
