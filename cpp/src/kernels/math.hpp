@@ -105,6 +105,15 @@ SOFTLOSS_INLINE V polynomial(V x, const T (&c)[N]) {
     return p;
 }
 
+/// The same for K vectors side by side.
+template <int K, class V, class T, std::size_t N>
+SOFTLOSS_INLINE void polynomial(const V (&x)[K], const T (&c)[N], V (&p)[K]) {
+    unrolled<K>([&](int i) SOFTLOSS_LAMBDA { p[i] = splat<V>(c[N - 1]); });
+    unrolled<N - 1>([&](int n) SOFTLOSS_LAMBDA {
+        unrolled<K>([&](int i) SOFTLOSS_LAMBDA { p[i] = fma(p[i], x[i], splat<V>(c[N - 2 - n])); });
+    });
+}
+
 /// A number as the unevaluated sum hi + lo.
 template <class V>
 struct Pair {
@@ -164,33 +173,41 @@ SOFTLOSS_INLINE V exp_magic(V exponent) {
 /// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding: <= 0.62 ULP (float),
 /// <= 0.68 ULP (double).
 /// A NaN in x comes through in `fraction`.
-template <bool HasLow, class V>
-SOFTLOSS_INLINE ExpParts<V> exp_parts_inline(V x, V magic, [[maybe_unused]] V x_low) {
+/// K vectors go side by side, step by step.
+template <bool HasLow, int K, class V>
+SOFTLOSS_INLINE void exp_parts_inline(const V (&x)[K], V magic, [[maybe_unused]] const V (&x_low)[K],
+                                      ExpParts<V> (&e)[K]) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
-    const V t = fma(x, splat<V>(C::kEightByLn2), magic);
-    const V k = t - magic;
+    V t[K], k[K], r[K], p[K];
+    const auto step = [](auto f) SOFTLOSS_LAMBDA { unrolled<K>(f); };
+    step([&](int i) SOFTLOSS_LAMBDA { t[i] = fma(x[i], splat<V>(C::kEightByLn2), magic); });
+    step([&](int i) SOFTLOSS_LAMBDA { k[i] = t[i] - magic; });
     // Exact: k * high has no bits below x's, and fma does not round the product.
-    V r = fma(k, splat<V>(-C::kLn2By8High), x);
-    r = fma(k, splat<V>(-C::kLn2By8Low), r);
-    if constexpr (HasLow) r = r + x_low;
-    const V p = fma(r * r, polynomial(r, C::kExpPoly), r);
-    const auto index = as_int(t);
-    const V table = lookup8<T>(kExp2Bits<T>.entry, index);
-    const V scale = as_float<T>(as_int(table) + shift_left<C::kMantissaBits - 3>(index));
-    return {scale, p};
+    step([&](int i) SOFTLOSS_LAMBDA { r[i] = fma(k[i], splat<V>(-C::kLn2By8High), x[i]); });
+    step([&](int i) SOFTLOSS_LAMBDA { r[i] = fma(k[i], splat<V>(-C::kLn2By8Low), r[i]); });
+    if constexpr (HasLow) step([&](int i) SOFTLOSS_LAMBDA { r[i] = r[i] + x_low[i]; });
+    step([&](int i) SOFTLOSS_LAMBDA {
+        const V table = lookup8<T>(kExp2Bits<T>.entry, as_int(t[i]));
+        e[i].scale = as_float<T>(as_int(table) + shift_left<C::kMantissaBits - 3>(as_int(t[i])));
+    });
+    polynomial(r, C::kExpPoly, p);
+    step([&](int i) SOFTLOSS_LAMBDA { e[i].fraction = fma(r[i] * r[i], p[i], r[i]); });
 }
 
-template <bool HasLow, class V>
-SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, V x_low) {
-    if constexpr (!kEmulatedFma) return exp_parts_inline<HasLow>(x, magic, x_low);
+template <bool HasLow, int K, class V>
+SOFTLOSS_INLINE void exp_parts(const V (&x)[K], V magic, const V (&x_low)[K], ExpParts<V> (&e)[K]) {
+    if constexpr (!kEmulatedFma) exp_parts_inline<HasLow>(x, magic, x_low, e);
     else
-        return called([](auto a, auto b, auto c) { return exp_parts_inline<HasLow>(a, b, c); }, x, magic,
-                      x_low);
+        called([](auto a, auto b, auto c, auto d) { exp_parts_inline<HasLow>(*a, b, *c, *d); }, &x, magic,
+               &x_low, &e);
 }
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
-    return exp_parts<false>(x, magic, x);
+    const V one[1] = {x};
+    ExpParts<V> e[1];
+    exp_parts<false>(one, magic, one, e);
+    return e[0];
 }
 
 /// 2^-kExpBias, which takes exp_scaled to exp_nonpositive.

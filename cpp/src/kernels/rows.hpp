@@ -84,17 +84,26 @@ struct Reference {
           shift(spread(all.shift, r)),
           lowest(spread(all.lowest, r)),
           magic(spread(all.magic, r)) {}
-    /// exp(x / temperature) in units of the reference.
+    /// e[k] = exp(x[k] / temperature) in units of the reference.
+    template <int K>
+    SOFTLOSS_INLINE void exp(const V<T> (&x)[K], ExpParts<V<T>> (&e)[K]) const {
+        V<T> z[K], z_low[K];
+        unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
+            if constexpr (R == Range::near) {
+                z[k] = max(lowest, x[k]);
+            } else {
+                const V<T> d = max(lowest, x[k] - shift), inverse = splat<V<T>>(temperature.inverse);
+                z[k] = d * inverse;
+                z_low[k] = fma(d, splat<V<T>>(temperature.inverse_low), fma(d, inverse, -z[k]));
+            }
+        });
+        exp_parts<R == Range::any>(z, magic, z_low, e);
+    }
     SOFTLOSS_INLINE ExpParts<V<T>> exp(V<T> x) const {
-        if constexpr (R == Range::near) {
-            return exp_parts(max(lowest, x), magic);
-        } else {
-            const V<T> d = max(lowest, x - shift);
-            const V<T> inverse = splat<V<T>>(temperature.inverse);
-            const V<T> z = d * inverse;
-            const V<T> z_low = fma(d, splat<V<T>>(temperature.inverse_low), fma(d, inverse, -z));
-            return exp_parts<true>(z, magic, z_low);
-        }
+        const V<T> one[1] = {x};
+        ExpParts<V<T>> e[1];
+        exp(one, e);
+        return e[0];
     }
 };
 
@@ -130,30 +139,25 @@ struct ClassSum {
     Sum sum;
     I maxima = splat<I>(0);
 
-    template <Range R>
-    SOFTLOSS_INLINE ExpParts<V<T>> add(V<T> x, const Reference<T, R>& ref) {
-        const auto e = ref.exp(x);
+    /// Adds e, the exponential of x.
+    SOFTLOSS_INLINE void add(const V<T>& x, const V<T>& maximum, const ExpParts<V<T>>& e) {
         if constexpr (Others) {
-            const auto is_max = equal(x, ref.maximum);
+            const auto is_max = equal(x, maximum);
             sum.add({select(is_max, splat<V<T>>(0), e.scale), e.fraction});
             maxima = maxima - is_max;
         } else {
             sum.add(e);
         }
-        return e;
     }
     /// The same for the first `valid` lanes alone.
-    template <Range R>
-    SOFTLOSS_INLINE ExpParts<V<T>> add_first(V<T> x, int valid, const Reference<T, R>& ref) {
-        const auto e = ref.exp(x);
+    SOFTLOSS_INLINE void add_first(const V<T>& x, const V<T>& maximum, const ExpParts<V<T>>& e, int valid) {
         auto inside = first_lanes<I>(valid);
         if constexpr (Others) {
-            const auto is_max = equal(x, ref.maximum) & inside;
+            const auto is_max = equal(x, maximum) & inside;
             maxima = maxima - is_max;
             inside = inside - is_max;  // -1 - -1 = 0
         }
         sum.add({select(inside, e.scale, splat<V<T>>(0)), select(inside, e.fraction, splat<V<T>>(0))});
-        return e;
     }
 };
 
@@ -221,33 +225,53 @@ struct RowSum {
     IntVec<T, kLanes<T>> maxima;
 };
 
-/// What else is to be done at each vector of a row whose sum is formed: nothing.
-struct NoWriter {
+/// What else is done at each vector of a row whose sum is formed: nothing, so that several vectors can go side by side.
+struct NoWriters {
+    static constexpr int kInStep = softloss::kInStep;
+    SOFTLOSS_INLINE NoWriters operator[](int) const { return {}; }
     SOFTLOSS_INLINE void operator()(std::int64_t) const {}
 };
 
 /// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where there is one. `next` and `out`: what is read
-/// and written later, fetched meanwhile.
-template <bool Others, bool Careful, class S, class T, Range R, class Writer = NoWriter>
-SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref, T* stash,
-                                  const char* next, const char* out, const Writer& writer = {}) {
-    constexpr int W = kLanes<T>;
-    const bool crowded = stash && n > kTogether;  // the first cache has no room for more
+/// and written later, fetched into the second cache meanwhile (the first is full of what is in hand).
+template <bool Others, bool Careful, class S, class T, Range R, class Writer = NoWriters>
+SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, Reference<T, R> ref, T* stash, const char* next,
+                                  const char* out, const Writer& writer = {}) {
+    constexpr int W = kLanes<T>, K = Writer::kInStep;
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
+    const auto beside = [&](std::int64_t i) SOFTLOSS_LAMBDA {
+        prefetch(next + i * sizeof(S), true);
+        prefetch(out + i * sizeof(S), true);
+        writer(i);
+    };
     for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
         const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
         ClassSum<T, Others, Careful> sum;
-        for_each_vector<W>(end - chunk, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
-            const std::int64_t i = chunk + at;
-            prefetch(next + i * sizeof(S), crowded);
-            prefetch(out + i * sizeof(S), crowded);
-            const auto e = valid == W ? sum.add(from_storage<W>(x + i), ref)
-                                      : sum.add_first(load_first<W>(x + i, valid), valid, ref);
+        std::int64_t first = chunk;
+        if constexpr (K > 1) {
+            for (; first + K * W <= end; first += K * W) {
+                V<T> v[K];
+                ExpParts<V<T>> e[K];
+                unrolled<K>([&](int k) SOFTLOSS_LAMBDA { v[k] = from_storage<W>(x + first + k * W); });
+                ref.exp(v, e);
+                unrolled<K>([&](int k) SOFTLOSS_LAMBDA { sum.add(v[k], ref.maximum, e[k]); });
+                unrolled<K>([&](int k) SOFTLOSS_LAMBDA { beside(first + k * W); });
+                if (stash)
+                    unrolled<K>([&](int k) SOFTLOSS_LAMBDA { store(stash + first + k * W, e[k].value()); });
+            }
+        }
+        for_each_vector<W>(end - first, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
+            const std::int64_t i = first + at;
+            const V<T> v = load_some(x + i, valid);
+            const auto e = ref.exp(v);
+            if (valid == W) sum.add(v, ref.maximum, e);
+            else sum.add_first(v, ref.maximum, e, valid);
             if (stash) store(stash + i, e.value());
-            writer(i);
+            beside(i);
         });
-        all = all + sum.sum.total();
+        const auto total = sum.sum.total();
+        all = chunk == 0 ? total : all + total;
         maxima = maxima + sum.maxima;
     }
     return {all, maxima};
@@ -311,11 +335,11 @@ template <class S>
 
 /// The statistics of `count` <= W rows along the vectors, one in each lane; exponentials of row r at stash + r * pitch where
 /// there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
-template <bool Others, class S, class Writer = NoWriter>
+template <bool Others, class S, class Writers = NoWriters>
 [[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
                                   std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out,
-                                  const Writer& writer = {}) {
+                                  const Writers& writers = {}) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
@@ -329,7 +353,7 @@ template <bool Others, class S, class Writer = NoWriter>
             for (int r = 0; r < count; ++r) {
                 const auto s =
                     row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
-                                           next + r * x.row, out.data + r * out.row, writer);
+                                           next + r * x.row, out.data + r * out.row, writers[r]);
                 sum[r] = s.sum;
                 maxima[r] = s.maxima;
             }
@@ -366,65 +390,113 @@ template <class S>
     });
 }
 
-/// Writes a row past the caches, the line at i where i = 0, W, 2 W, ...: a row at a time, memory and arithmetic would wait for
-/// each other.
-template <class S, class Finish>
-struct LineWriter {
-    using T = Compute<S>;
-    const T* from = nullptr;
-    S* y = nullptr;
-    std::int64_t n = 0, head = 0;
-    Finish finish{};
+/// A line that rows share, until it is whole: a part that goes through the caches would take its neighbours along.
+template <class S>
+struct SharedLine {
+    S line[kLine<S>];
+    S* to = nullptr;  ///< where it begins
+    std::int64_t held = 0;
 
-    SOFTLOSS_INLINE void operator()(std::int64_t i) const {
-        if (i % kLine<S> == 0 && head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
-    }
-    /// What lies before and behind the lines.
-    SOFTLOSS_INLINE void ends() const {
-        if (n == 0) return;
-        const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
-        write_row(from, y, head, false, finish);
-        write_row(from + last, y + last, n - last, false, finish);
+    /// What is held, as it is.
+    SOFTLOSS_INLINE void flush() {
+        if (held > 0) __builtin_memcpy(to, line, held * sizeof(S));
+        held = 0;
     }
 };
 
-/// Bytes of exponentials that can be kept twice.
-constexpr std::int64_t kOverlapped = kStashBytes / 4;
-
-/// x, y: (rows, n) along the vectors, streamed: each row is written while the sum of the next one is formed.
-template <class S, class Op>
-[[gnu::noinline]] void rows_overlapped(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n,
-                                       const RowOptions& options, Op& op) {
+/// Rows of exponentials, `pitch` apart, which are written past the caches, line by line, while others are summed: a row at a
+/// time, memory and arithmetic would wait for each other.
+template <class S, class Finish>
+struct LineWriters {
     using T = Compute<S>;
-    using Finish = Plain<decltype(typename Op::Finish().row(0))>;
+    const Finish& finish;
+    std::int64_t pitch, n;
+    const T* from = nullptr;
+    RowsOut y{};
+    int count = 0;
+
+    struct Row {
+        static constexpr int kInStep = 1;  // a line at a time
+        const T* from;
+        S* y;
+        std::int64_t n, head;
+        Plain<decltype(Finish().row(0))> finish;
+
+        /// The line that belongs to vector i = 0, W, 2 W, ...
+        SOFTLOSS_INLINE void operator()(std::int64_t i) const {
+            if (i % kLine<S> == 0 && head + i + kLine<S> <= n)
+                stream_line(from + head + i, y + head + i, finish);
+        }
+        /// What lies before and behind the lines.
+        SOFTLOSS_INLINE void ends(SharedLine<S>& shared) const {
+            const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
+            if (shared.held + head == kLine<S> && shared.to + shared.held == y) {
+                write_row(from, shared.line + shared.held, head, false, finish);
+                stream(reinterpret_cast<T*>(shared.to), load<V<T>>(reinterpret_cast<const T*>(shared.line)));
+            } else {
+                shared.flush();
+                write_row(from, y, head, false, finish);
+            }
+            write_row(from + last, shared.line, n - last, false, finish);
+            shared.to = y + last;
+            shared.held = n - last;
+        }
+    };
+    SOFTLOSS_INLINE Row operator[](int r) const {
+        S* const row = reinterpret_cast<S*>(y.data + r * y.row);
+        return {from + r * pitch, row, r < count ? n : 0, before_line(row), finish.row(r)};
+    }
+};
+
+/// x, y: (rows, n) along the vectors, streamed, `together` at a time: written while the sums of the next are formed.
+template <class S, class Op>
+[[gnu::noinline]] void rows_overlapped(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, int together,
+                                       std::int64_t pitch, const RowOptions& options, Op& op) {
+    using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
-    LineWriter<S, Finish> writer;
+    T* const stash = static_cast<T*>(options.scratch);
     Stats<T> stats;
     typename Op::Finish finish;
-    for (std::int64_t r = 0; r < rows; ++r) {
-        T* const stash = static_cast<T*>(options.scratch) + r % 2 * (kStashBytes / sizeof(T));
-        const char* const next = x.data + (r + 1 < rows ? r + 1 : r) * x.row;
-        S* const yr = reinterpret_cast<S*>(y.data + r * y.row);
-        rows_stats<Op::kOthers, S>({x.data + r * x.row, x.row, x.axis}, 1, n, temperature, stash, 0, stats,
-                                   next, {const_cast<char*>(next), 0, 0}, writer);
-        writer.ends();
-        if constexpr (Op::kLabels) {
-            if (r > 0) op.after(r - 1, 1);
+    LineWriters<S, typename Op::Finish> writers{finish, pitch, n};
+    SharedLine<S> shared;
+    const auto write = [&](int r) SOFTLOSS_LAMBDA {
+        const auto row = writers[r];
+        if (row.finish.invalid)
+            fill_row(row.y, n, row.finish.mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
+        else write_row(row.from, row.y, n, true, row.finish);
+    };
+    for (std::int64_t first = 0; first < rows; first += together) {
+        const int count = static_cast<int>(rows - first < together ? rows - first : together);
+        T* const exps = stash + first / together % 2 * together * pitch;
+        char* const next =
+            const_cast<char*>(x.data) + (first + 2 * together <= rows ? first + together : first) * x.row;
+        rows_stats<Op::kOthers, S>({x.data + first * x.row, x.row, x.axis}, count, n, temperature, exps,
+                                   pitch, stats, next, {next, x.row, x.axis}, writers);
+        for (int r = 0; r < writers.count; ++r) {
+            if (r < count) writers[r].ends(shared);
+            else write(r);
         }
-        op.finish(stats, r, 1, finish);
+        if constexpr (Op::kLabels) {
+            shared.flush();
+            if (first > 0) op.after(first - together, together);
+        }
+        op.finish(stats, first, count, finish);
+        writers.from = exps;
+        writers.y = {y.data + first * y.row, y.row, y.axis};
+        writers.count = count;
         if (finish.invalid) {
-            fill_row(yr, n, finish.row(0).mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
-            writer.n = 0;
-        } else {
-            writer = {stash, yr, n, before_line(yr), finish.row(0)};
+            for (int r = 0; r < count; ++r) write(r);
+            writers.count = 0;
         }
     }
-    if (writer.n > 0) write_row(writer.from, writer.y, n, true, writer.finish);
-    if constexpr (Op::kLabels) op.after(rows - 1, 1);
+    for (int r = 0; r < writers.count; ++r) write(r);
+    shared.flush();
+    const std::int64_t last = (rows - 1) / together * together;
+    if constexpr (Op::kLabels) op.after(last, static_cast<int>(rows - last));
 }
 
 /// Bytes of the shortest row worth to be streamed.
-constexpr std::int64_t kStreamedRow = 2048;
+constexpr std::int64_t kStreamedRow = 768;
 
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
@@ -442,8 +514,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
     if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma) {
         const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
-        if (streamed && whole && together == 1 && n * std::int64_t{sizeof(T)} <= kOverlapped)
-            return rows_overlapped<S>(x, y, rows, n, options, op);
+        if (streamed && stashed && whole)
+            return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
     }
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
@@ -470,11 +542,11 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
                     } else if (stashed) {
                         write_row(stash + r * pitch, yr, n, streamed, f);
                     } else {
-                        for (std::int64_t i = 0; i < n; i += kChunk<T>) {
-                            const std::int64_t part = n - i < kChunk<T> ? n - i : kChunk<T>;
-                            exp_values(xr + i, part, spread(stats.maximum, r), temperature, stash);
-                            write_row(stash, yr + i, part, streamed, f);
-                        }
+                        with_reference<T>(
+                            spread(stats.maximum, r), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+                                write_row(xr, yr, n, streamed,
+                                          [f, ref](V<T> x) SOFTLOSS_LAMBDA { return f(ref.exp(x).value()); });
+                            });
                     }
                 };
                 if constexpr (Op::kResults == 2)
@@ -505,7 +577,7 @@ template <class S>
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
     if (x.row == sizeof(S)) {
-        constexpr std::int64_t kLead = 3;
+        constexpr std::int64_t kLead = 12;
         for (std::int64_t i = 0; i < n; ++i) {
             const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis);
             const char* const ahead = x.data + (i + kLead < n ? i + kLead : i) * x.axis;
@@ -654,7 +726,9 @@ SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch
     ClassSum<T, Others, Careful> sum;
     for (std::int64_t i = first; i < end; i += step) {
         ahead.fetch(i);
-        const auto e = sum.add(load<V<T>>(tile + i * pitch), ref);
+        const V<T> x = load<V<T>>(tile + i * pitch);
+        const auto e = ref.exp(x);
+        sum.add(x, ref.maximum, e);
         if (stash) store(stash + i * pitch, e.value());
     }
     maxima = maxima + sum.maxima;
@@ -798,8 +872,8 @@ template <class T, class Op>
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const memory = static_cast<T*>(options.scratch);
-    T* const memory2 = memory + kStashBytes / sizeof(T);
-    T* const flat = memory2 + kStashBytes / sizeof(T);
+    T* const memory2 = memory + kTileBytes / sizeof(T);
+    T* const flat = memory2 + kTileBytes / sizeof(T);
     const int groups = groups_of_tile<T>(x, storage.size, n);
     const std::int64_t pitch = (groups | 1) * W;  // odd: powers of two share a part of the cache
     const bool in_place = x.data == y.data;

@@ -20,11 +20,12 @@ struct RowsOut {
     std::int64_t row, axis;
 };
 
-/// Scratch memory of a kernel, per thread: one row of exponentials or a tile of rows, a second tile, some padding.
-constexpr std::int64_t kStashBytes = 1 << 20;
-constexpr std::int64_t kScratchBytes = 2 * kStashBytes + 16384;
+/// Scratch memory of a kernel, per thread: two tiles of rows, or two times exponentials; some padding. No more of it is
+/// touched than a call needs.
+constexpr std::int64_t kTileBytes = 1 << 20, kStashBytes = 1 << 18;
+constexpr std::int64_t kScratchBytes = 2 * kTileBytes + 16384;
 /// Longest row that a kernel takes unless its elements, and those of its results, are adjacent.
-constexpr std::int64_t kMaxTile = kStashBytes / 64;
+constexpr std::int64_t kMaxTile = kTileBytes / 64;
 
 /// How a batch is run. `stream`: results are too large to be read again from a cache, write them past it.
 struct RowOptions {

@@ -74,6 +74,14 @@ SOFTLOSS_INLINE void unrolled(F f) {
         SOFTLOSS_LAMBDA { (f(static_cast<int>(I)), ...); }(make_indices<N>());
 }
 
+/// Vectors that go through a long chain of operations side by side, step by step: a CPU looks only so far ahead for others
+/// that it could work on while one waits for itself.
+#if defined(__AVX512F__)
+constexpr int kInStep = 4;
+#else
+constexpr int kInStep = 1;
+#endif
+
 template <class T, int N>
 constexpr bool kNative = sizeof(T) * N <= kRegisterBytes;
 
@@ -127,17 +135,18 @@ SOFTLOSS_INLINE V splat(typename LanesOf<V>::type x) {
     }
 }
 
-/// The lane numbers 0, 1, 2, ... plus `first`.
+/// The lane numbers 0, 1, 2, ...
 template <class V>
-SOFTLOSS_INLINE V iota(typename LanesOf<V>::type first = 0) {
-    constexpr int n = LanesOf<V>::count;
+SOFTLOSS_INLINE V iota() {
+    using T = typename LanesOf<V>::type;
     if constexpr (requires(V v) { v.raw; }) {
-        V v;
-        for (int i = 0; i < n; ++i) v.raw[i] = first + static_cast<typename LanesOf<V>::type>(i);
-        return v;
+        // Written out: in a loop, the lanes would be put together in memory.
+        return []<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+            return V{typename V::Raw{static_cast<T>(I)...}};
+        }(make_indices<LanesOf<V>::count>());
     } else {
-        using H = decltype(V::lo);
-        return V{iota<H>(first), iota<H>(first + n / 2)};
+        const auto half = iota<decltype(V::lo)>();
+        return V{half, half + splat<decltype(V::lo)>(LanesOf<V>::count / 2)};
     }
 }
 

@@ -1,0 +1,79 @@
+"""Results too large for the caches are written past them, in whole lines: the same bits as those of small calls.
+
+Lives here: large rows of every kind of line (whole, shared by rows, beside a row of NaN). Must not: values, which the
+other tests check on small arrays.
+"""
+
+import numpy as np
+import pytest
+import softloss
+
+BYTES = 25 << 20  # more than what goes through the caches
+PIECES = 3  # each goes through them
+
+
+def logits(n, dtype):
+    rows = BYTES // (n * np.dtype(dtype).itemsize) + 1
+    x = np.random.default_rng(n).standard_normal((rows, n), np.float32).astype(dtype)
+    x[[0, rows // 2, -1], [1, n // 2, n - 1]] = np.nan  # the first row, one amid others, the last
+    x[1, :] = -np.inf
+    return x
+
+
+def memory(shape, dtype, offset):
+    """An array that begins `offset` elements after a line of memory."""
+    size = int(np.prod(shape))
+    room = np.full(size + 256, 7, dtype)
+    first = -room.ctypes.data % 64 // room.itemsize + offset
+    return room[first : first + size].reshape(shape), room, first
+
+
+CASES = [
+    (np.float32, 200, 3),
+    (np.float32, 256, 0),
+    (np.float32, 1001, 5),
+    (np.float32, 70_001, 2),
+    (np.float64, 1001, 1),
+    (np.float16, 1001, 1),
+]
+
+
+@pytest.mark.parametrize("dtype, n, offset", CASES)
+def test_streamed_transforms(dtype, n, offset):
+    x = logits(n, dtype)
+    for function in (softloss.softmax, softloss.log_softmax):
+        expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
+        out, room, first = memory(x.shape, dtype, offset)
+        with softloss.threads(3):
+            function(x, out=out)
+        assert out.tobytes() == expected.tobytes()
+        assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+        out[...] = x
+        function(out, out=out)
+        assert out.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype, n, offset", CASES)
+def test_streamed_gradients(dtype, n, offset):
+    x = logits(n, dtype)
+    target = np.random.default_rng(0).integers(0, n, len(x))
+    target[::2] = np.where(target[::2] % 3 == 0, n - 1, 0)  # labels in the lines that rows share
+    target[5] = -100
+    expected = [
+        softloss.cross_entropy_and_grad(rows, labels, reduction="none")
+        for rows, labels in zip(np.array_split(x, PIECES), np.array_split(target, PIECES), strict=True)
+    ]
+    out, room, first = memory(x.shape, dtype, offset)
+    loss, grad = softloss.cross_entropy_and_grad(x, target, reduction="none", grad_out=out)
+    assert loss.tobytes() == np.concatenate([part.loss for part in expected]).tobytes()
+    assert grad.tobytes() == np.concatenate([part.grad for part in expected]).tobytes()
+    assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+
+
+def test_streamed_rows_apart():
+    x = logits(1000, np.float32)
+    room = np.full((len(x), 1003), 7, np.float32)
+    softloss.softmax(x, out=room[:, 1:1001])
+    expected = np.concatenate([softloss.softmax(part) for part in np.array_split(x, PIECES)])
+    np.testing.assert_array_equal(room[:, 1:1001], expected)
+    assert (room[:, 0] == 7).all() and (room[:, 1001:] == 7).all()
