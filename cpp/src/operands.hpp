@@ -356,10 +356,16 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
 
 // ---- batches of rows ---------------------------------------------------------------------------------------------------
 
-/// Rows of one task: enough work to be worth a thread's while, whole tiles.
+/// Rows of one task: enough work to be worth a thread's while; not many more tasks than it takes to share the work evenly,
+/// since kernels fetch the next row, and write the last, while they work at one; whole tiles.
 inline int64_t rows_per_task(const Plan& plan) {
-    const int64_t rows = (16384 + plan.n - 1) / plan.n;
-    return rows < 16 && plan.n >= 4096 ? rows : (rows + 63) / 64 * 64;
+    const int threads = threads_for(plan.size());
+    const int64_t enough = (16384 + plan.n - 1) / plan.n;
+    const int64_t share = threads == 1 ? plan.rows : plan.batches * plan.rows / (8 * threads);
+    const int64_t rows = std::max(enough, share);
+    if (rows < 16 && plan.n >= 4096) return rows;
+    const int64_t tile = plan.n >= 64 && std::abs(plan.axis[0]) < std::abs(plan.row[0]) ? 16 : 64;
+    return (rows + tile - 1) / tile * tile;
 }
 
 /// Calls body(offsets of the first row, rows, scratch) for all rows of the plan.

@@ -197,13 +197,21 @@ SOFTLOSS_INLINE void store_some(S* y, V<Compute<S>> v, int valid) {
     else store_first(y, v, valid);
 }
 
+/// The elements of a line of 64 bytes, and how many of y lie before its first whole line.
+template <class S>
+constexpr std::int64_t kLine = 64 / sizeof(S);
+template <class S>
+SOFTLOSS_INLINE std::int64_t before_line(const S* y) {
+    return static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(y) % 64 / sizeof(S));
+}
+
 /// x: (n) adjacent elements, n >= W -> lanes of which the largest is the row's.
 template <class S>
 SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     V<T> m0 = from_storage<W>(x), m1 = m0, m2 = m0, m3 = m0;
-    std::int64_t i = 0;
+    std::int64_t i = before_line(x) % W;  // a load from two lines takes the time of two
     for (; i + 4 * W <= n; i += 4 * W) {
         m0 = max(m0, from_storage<W>(x + i));
         m1 = max(m1, from_storage<W>(x + i + W));
@@ -282,13 +290,6 @@ template <class S, class T, Range R>
     return row_sum<true, true>(x, n, ref, static_cast<T*>(nullptr), here, here);
 }
 
-/// The elements of a line of 64 bytes, and how many of y lie before its first whole line.
-template <class S>
-constexpr std::int64_t kLine = 64 / sizeof(S);
-template <class S>
-SOFTLOSS_INLINE std::int64_t before_line(const S* y) {
-    return static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(y) % 64 / sizeof(S));
-}
 /// A whole line of results, past the caches.
 template <class S, class From, class Finish>
 SOFTLOSS_INLINE void stream_line(const From* from, S* y, Finish finish) {
