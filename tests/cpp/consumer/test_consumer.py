@@ -80,6 +80,8 @@ def expected() -> list[str]:
                 x, probs, weight=weight, pos_weight=weight
             ),
         }
+        functions = {name for name in softloss.functional.__all__ if name[0].islower()}
+        assert functions <= results.keys(), "every function is compared"
         for function, result in results.items():
             fields = result._asdict() if isinstance(result, tuple) else {function: result}
             for i, (name, field) in enumerate(fields.items()):
