@@ -1,6 +1,6 @@
 """Arrays of more than 2^31 elements: what lies beyond is read and written at its place.
 
-Lives here: calls on 4 GiB of float16, which take seconds each. On demand: SOFTLOSS_LARGE_TESTS=1 pytest -k large
+Lives here: calls on 4 GiB of float16, which take seconds each. On demand: SOFTLOSS_TEST_LARGE=1 pytest -k large
 Must not: anything that a smaller array shows as well.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import softloss
 
-pytestmark = pytest.mark.skipif("SOFTLOSS_LARGE_TESTS" not in os.environ, reason="on demand: SOFTLOSS_LARGE_TESTS=1")
+pytestmark = pytest.mark.skipif(not os.environ.get("SOFTLOSS_TEST_LARGE"), reason="on demand: SOFTLOSS_TEST_LARGE=1")
 
 CLASSES = 4096
 ROWS = (1 << 31) // CLASSES + 3
