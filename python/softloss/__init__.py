@@ -24,11 +24,13 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-if sys.version_info < (3, 12):  # later ones refuse by themselves; here the import would hang
+if sys.version_info >= (3, 13):
+    import _interpreters
+else:
     import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found]
 
-    if _interpreters.get_current() != _interpreters.get_main():
-        raise ImportError("softloss cannot be loaded in a sub-interpreter")
+if _interpreters.get_current() != _interpreters.get_main():  # where NumPy's import would fail or, before 3.12, hang
+    raise ImportError("softloss cannot be loaded in a sub-interpreter")
 
 from softloss import _core, special
 from softloss._core import __version__

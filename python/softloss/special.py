@@ -140,7 +140,7 @@ def logsumexp(
 
 
 def expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Logistic sigmoid; float16 gives float64, as in SciPy.
+    """Logistic sigmoid; float16 gives float64, as in SciPy 1.17.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
 
 
 def log_expit(x: ArrayLike, /, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Logarithm of the logistic sigmoid; float16 gives float64, as in SciPy.
+    """Logarithm of the logistic sigmoid; float16 gives float64, as in SciPy 1.17.
 
     Examples
     --------

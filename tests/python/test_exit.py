@@ -169,4 +169,5 @@ for _ in range(3):
     interpreters.destroy(other)
 print(softloss.softmax(x)[0, 0] * 1000)
 """
-    assert finish(python(code, kind))[:2] == (0, "refused\n" * 3 + "1.0\n")
+    status, out, error = finish(python(code, kind))
+    assert (status, out) == (0, "refused\n" * 3 + "1.0\n"), error

@@ -158,17 +158,23 @@ def test_factors_of_zero_and_opposite_signs():
             assert_like(y, true, (a, b))
 
 
+def widened(x):
+    """As computed; float16 in float64, as it is by SciPy until 1.17 and here, while later ones give float32."""
+    x = np.asarray(x)
+    return x.astype(float) if x.dtype == np.float16 else as_computed(x)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["expit", "log_expit"])
 def test_elementwise(name, dtype):
     ours, theirs = getattr(special, name), getattr(scipy_special, name)
     for shape in SHAPES:
         x = array(shape, dtype)
-        assert_like(ours(x), theirs(as_computed(x)), shape)
+        assert_like(ours(x), theirs(widened(x)), shape)
     x = np.array([-INF, INF, NAN, 0.0, -0.0, 700, -700])
     assert_like(ours(x), theirs(x))
     for scalar in (0.5, 2, np.float32(1.5), np.float16(1.5)):
-        assert_like(ours(scalar), theirs(scalar), repr(scalar))
+        assert_like(ours(scalar), theirs(widened(scalar)), repr(scalar))
 
 
 @pytest.mark.parametrize("name", ["expit", "log_expit"])
