@@ -132,9 +132,9 @@ std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
         call.loss = b.losses ? task.slot(6) : nullptr;
         call.grad = task.output(b.grad, 1, 1);
         call.hess = task.output(b.hess, 5, 5);
-        call.factor = static_cast<T>(b.factor);
-        call.hess_scale = static_cast<T>(b.hessian.scale);
-        call.hess_min = static_cast<T>(b.hessian.floor);
+        call.factor = b.factor;
+        call.hess_scale = b.hessian.scale;
+        call.hess_min = b.hessian.floor;
         call.summed = summed;
         const BinaryTotal total = (b.logits ? kernels.bce_logits : kernels.bce)(call, n);
         if (total.bad_target) bad_target = true;

@@ -30,7 +30,10 @@ constexpr MathFunctions<T> functions() {
         [](const T* x, T* y, std::int64_t n) { map(x, y, n, [](auto v) { return softloss::log(v); }); },
         [](const T* x, T* y, std::int64_t n) { map(x, y, n, [](auto v) { return softloss::log1p(v); }); },
         [](const T* x, T* y, std::int64_t n) {
-            map(x, y, n, [](auto v) { return softloss::log1p_unit(v, softloss::splat<decltype(v)>(0)); });
+            map(x, y, n, [](auto v) {
+                const auto l = softloss::log1p_unit_parts(v, softloss::splat<decltype(v)>(0));
+                return l.hi + l.lo;
+            });
         },
         softloss::MathConstants<T>::kExpInverse,
         softloss::MathConstants<T>::kExpInverseLow,

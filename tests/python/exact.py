@@ -96,24 +96,35 @@ def log_sigmoid(x):
     return pair(-_softplus(-numbers(x)))
 
 
-def binary_cross_entropy_with_logits(x, z):
-    x, z = numbers(x), numbers(z)
-    return pair(z * _softplus(-x) + (1 - z) * _softplus(x))
+def binary_cross_entropy_with_logits(x, z, weight=1.0, pos_weight=1.0):
+    x, z, weight, pos_weight = map(numbers, (x, z, weight, pos_weight))
+    return pair(weight * (pos_weight * z * _softplus(-x) + (1 - z) * _softplus(x)))
 
 
-def binary_cross_entropy_with_logits_grad(x, z):
-    """sigmoid(x) - z, of the sum of the losses."""
-    x, z = numbers(x), numbers(z)
+def _sigmoids(x):
+    """sigmoid(x), sigmoid(-x)"""
     e = _apply("exp", -abs(x))
-    up, down = np.where(x < 0, e, 1) / (1 + e), np.where(x < 0, 1, e) / (1 + e)  # sigmoid(x), sigmoid(-x)
-    return pair((1 - z) * up - z * down)
+    return np.where(x < 0, e, 1) / (1 + e), np.where(x < 0, 1, e) / (1 + e)
 
 
-def binary_cross_entropy(p, z):
-    p, z = numbers(p), numbers(z)
-    return pair(-z * _apply("log", p) - (1 - z) * _apply("log1p", -p))
+def binary_cross_entropy_with_logits_grad(x, z, factor=1.0, weight=1.0, pos_weight=1.0):
+    """Of factor times the sum of the losses: sigmoid(x) - z where nothing has a weight."""
+    x, z, weight, pos_weight = map(numbers, (x, z, weight, pos_weight))
+    up, down = _sigmoids(x)
+    return pair(factor * weight * ((1 - z) * up - pos_weight * z * down))
 
 
-def binary_cross_entropy_grad(p, z):
-    p, z = numbers(p), numbers(z)
-    return pair((p - z) / (p * (1 - p)))
+def binary_cross_entropy_with_logits_hess(x, z, factor=1.0, weight=1.0, pos_weight=1.0):
+    x, z, weight, pos_weight = map(numbers, (x, z, weight, pos_weight))
+    up, down = _sigmoids(x)
+    return pair(factor * weight * (1 - z + pos_weight * z) * up * down)
+
+
+def binary_cross_entropy(p, z, weight=1.0):
+    p, z, weight = map(numbers, (p, z, weight))
+    return pair(-weight * (z * _apply("log", p) + (1 - z) * _apply("log1p", -p)))
+
+
+def binary_cross_entropy_grad(p, z, weight=1.0):
+    p, z, weight = map(numbers, (p, z, weight))
+    return pair(weight * (p - z) / (p * (1 - p)))

@@ -256,6 +256,32 @@ def test_gradient_of_binary_cross_entropy_with_logits(dtype):
         assert_within(3, grad, exact.binary_cross_entropy_with_logits_grad(x, z), f"target {z[0]}")
 
 
+def weights(size, dtype, seed):
+    """Weights and positive weights: numbers of many digits, each of a size of its own."""
+    rng = np.random.default_rng(seed)
+    return {name: np.exp2(rng.uniform(-4, 4, size)).astype(dtype) for name in ("weight", "pos_weight")}
+
+
+@both
+@pytest.mark.parametrize("seed", range(4))
+def test_weighted_binary_cross_entropy_with_logits(seed, dtype):
+    """Weights take part before the result is rounded, soft targets too where nothing cancels."""
+    x = np.random.default_rng(seed).uniform(-30, 30, 2000).astype(dtype)
+    hard = (np.arange(x.size) % 2).astype(dtype)
+    soft = np.random.default_rng(seed).random(x.size).astype(dtype)
+    both = weights(x.size, dtype, seed)
+    for given in (both, {"weight": both["weight"]}, {"pos_weight": both["pos_weight"]}):
+        for z in (hard, soft):
+            loss = softloss.binary_cross_entropy_with_logits(x, z, reduction="none", **given)
+            assert_within(2, loss, exact.binary_cross_entropy_with_logits(x, z, **given), f"loss, {sorted(given)}")
+            _, hess = softloss.binary_cross_entropy_with_logits_grad_hess(x, z, hess_scale=2 / 3, **given)
+            assert_within(3, hess, exact.binary_cross_entropy_with_logits_hess(x, z, 2 / 3, **given), sorted(given))
+        for reduction, factor in (("sum", 1), ("mean", exact.MP.mpf(1) / x.size)):
+            _, grad = softloss.binary_cross_entropy_with_logits_and_grad(x, hard, reduction=reduction, **given)
+            true = exact.binary_cross_entropy_with_logits_grad(x, hard, factor, **given)
+            assert_within(3, grad, true, f"{reduction}, {sorted(given)}")
+
+
 @functools.cache
 def probabilities(dtype):
     tiny = np.ldexp(1.37, np.arange(np.finfo(dtype).minexp, 0)).astype(dtype)
@@ -270,6 +296,9 @@ def test_binary_cross_entropy(dtype):
         z = np.full_like(p, z)
         loss = softloss.binary_cross_entropy(p, z, reduction="none")
         assert_within(2, loss, exact.binary_cross_entropy(p, z), f"target {z[0]}")
+        weight = weights(p.size, dtype, 0)["weight"]
+        loss = softloss.binary_cross_entropy(p, z, weight=weight, reduction="none")
+        assert_within(2, loss, exact.binary_cross_entropy(p, z, weight), f"weighted, target {z[0]}")
 
 
 @both
@@ -281,6 +310,9 @@ def test_gradient_of_binary_cross_entropy(dtype):
         z = np.full_like(p, z)
         _, grad = softloss.binary_cross_entropy_and_grad(p, z, reduction="sum")
         assert_within(3, grad, exact.binary_cross_entropy_grad(p, z), f"target {z[0]}")
+        weight = weights(p.size, dtype, 0)["weight"]
+        _, grad = softloss.binary_cross_entropy_and_grad(p, z, weight=weight, reduction="sum")
+        assert_within(3, grad, exact.binary_cross_entropy_grad(p, z, weight), f"weighted, target {z[0]}")
 
 
 # ---- halves ---------------------------------------------

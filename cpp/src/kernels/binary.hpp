@@ -6,6 +6,7 @@
 //   softplus(x) = max(x, 0) + log1p(e), both terms >= 0
 //   bce with logits = a softplus(-x) + b softplus(x),  a = pos_weight z, b = 1 - z: never a difference of large numbers
 //   its gradient    = b sigmoid(x) - a sigmoid(-x): exact shares of 1 + e, which cancel only where a and b both count
+// Weights, and the factors of gradients and Hessians, are multiplied in pairs: a result is rounded once, after them all.
 // exp comes times kExpFactor, c (math.hpp): c takes the place of 1 where only ratios count.
 #pragma once
 
@@ -31,23 +32,24 @@ SOFTLOSS_INLINE V sigmoid(V x) {
     return share_of(select(less(x, zero), scaled, c / down), fast_two_sum(c, scaled * down)) * down;
 }
 
-/// log1p(exp(-|x|)) from c exp(-|x|) 2^kExpBias. <= 1.5 ULP.
+/// log1p(exp(-|x|)) from c exp(-|x|) 2^kExpBias. Rounded: <= 1.5 ULP.
 template <class V>
-SOFTLOSS_INLINE V log1p_share(ExpParts<V> parts) {
+SOFTLOSS_INLINE Pair<V> log1p_share(ExpParts<V> parts) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     const V inverse = splat<V>(C::kExpInverse), low = splat<V>(C::kExpInverseLow),
             down = splat<V>(kExpDown<T>);
     const Pair<V> e = parts.pair();
     const V y = e.hi * inverse;
-    return log1p_unit(y * down, fma(e.hi, inverse, fma(e.hi, low, fma(e.lo, inverse, -y))) * down);
+    return log1p_unit_parts(y * down, fma(e.hi, inverse, fma(e.hi, low, fma(e.lo, inverse, -y))) * down);
 }
 
 /// log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)). <= 1.87 ULP.
 template <class V>
 SOFTLOSS_INLINE V log_sigmoid(V x) {
     const V zero = splat<V>(0);
-    return select(less(x, zero), x, zero) - log1p_share(exp_scaled(-abs(x)));
+    const Pair<V> rest = log1p_share(exp_scaled(-abs(x)));
+    return select(less(x, zero), x, zero) - (rest.hi + rest.lo);
 }
 
 /// x, y: (n) adjacent elements, y = f(x).
@@ -87,12 +89,29 @@ void narrow_map(const void* x, void* y, std::int64_t n) {
     });
 }
 
-/// weight * value with 0 * inf = 0; a null weight is 1.
+/// A double as a pair.
+template <class V>
+SOFTLOSS_INLINE Pair<V> pair_of(double x) {
+    using T = typename LanesOf<V>::type;
+    const T hi = static_cast<T>(x);
+    return splat_pair<V>(hi, static_cast<T>(x - static_cast<double>(hi)));
+}
+/// factor * weight of the elements from i on; a null weight is 1.
 template <class T>
-SOFTLOSS_INLINE V<T> weighted(V<T> value, const T* weight, std::int64_t i, int valid) {
-    if (!weight) return value;
-    const V<T> w = load_some(weight + i, valid), zero = splat<V<T>>(0);
-    return select(equal(w, zero), zero, w * value);
+SOFTLOSS_INLINE Pair<V<T>> weighted(Pair<V<T>> factor, const T* weight, std::int64_t i, int valid) {
+    if (!weight) return factor;
+    return factor * Pair<V<T>>{load_some(weight + i, valid), splat<V<T>>(0)};
+}
+/// a * b, rounded once.
+template <class V>
+SOFTLOSS_INLINE V rounded_product(Pair<V> a, Pair<V> b) {
+    return fma(a.hi, b.hi, fma(a.hi, b.lo, a.lo * b.hi));
+}
+/// The same with 0 * inf = 0. The low part of an infinite number is NaN and does not count.
+template <class V>
+SOFTLOSS_INLINE V product(Pair<V> factor, Pair<V> value) {
+    const V zero = splat<V>(0), all = rounded_product(factor, value);
+    return select(equal(factor.hi, zero), zero, select(equal(all, all), all, factor.hi * value.hi));
 }
 template <class T>
 SOFTLOSS_INLINE void put(T* to, std::int64_t i, int valid, V<T> value) {
@@ -111,8 +130,7 @@ struct Collector {
     Select<sizeof(T) == 4, PlainSum<T>, CompensatedSum<T>> sum{};
     IntVec<T, kLanes<T>> bad_x = splat<IntVec<T, kLanes<T>>>(0), bad_target = bad_x;
 
-    SOFTLOSS_INLINE void loss(std::int64_t i, int valid, V<T> value) {
-        const V<T> loss = weighted<T>(value, b.weight, i, valid);
+    SOFTLOSS_INLINE void loss(std::int64_t i, int valid, V<T> loss) {
         if (b.loss) put(b.loss, i, valid, loss);
         if (b.summed) sum.add(convert<double>(valid == kLanes<T> ? loss : keep_first(loss, valid)));
     }
@@ -125,27 +143,37 @@ struct Collector {
 /// PyTorch with p (1 - p) >= 1e-12. All: (n).
 template <class T>
 BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
-    const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1), floor = splat<V<T>>(-100);
-    const V<T> factor = splat<V<T>>(b.factor);
+    const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1), floor = splat<V<T>>(-100),
+               least = splat<V<T>>(T(1e-12));
+    const Pair<V<T>> factor = pair_of<V<T>>(b.factor), minus = splat_pair<V<T>>(-1, 0);
     Collector<T> collector{b};
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> p = load_some(b.x + i, valid), z = load_some(b.target + i, valid);
         collector.bad_x = collector.bad_x | outside_unit(p);
         collector.bad_target = collector.bad_target | outside_unit(z);
+        const Pair<V<T>> rest = fast_two_sum(one, -p);
         if (b.grad) {
-            const V<T> slope = (p - z) / max(splat<V<T>>(T(1e-12)), (one - p) * p);
-            put(b.grad, i, valid, weighted<T>(factor * slope, b.weight, i, valid));
+            const Pair<V<T>> spread = rest * Pair<V<T>>{p, zero};
+            const auto tiny = less(spread.hi, least);
+            const Pair<V<T>> slope =
+                two_sum(p, -z) / Pair<V<T>>{select(tiny, least, spread.hi), select(tiny, zero, spread.lo)};
+            put(b.grad, i, valid, product(weighted<T>(factor, b.weight, i, valid), slope));
         }
         if (!b.loss && !b.summed) return;
-        const Pair<V<T>> rest = fast_two_sum(one, -p);
+        Pair<V<T>> cost;
         if (!any(not_equal(z * z, z))) {  // all 0 or 1: one logarithm of the two
             const auto hit = equal(z, one);
-            const V<T> value = log(select(hit, p, rest.hi), select(hit, zero, rest.lo));
-            collector.loss(i, valid, -max(floor, value));
+            cost = {max(floor, log(select(hit, p, rest.hi), select(hit, zero, rest.lo))), zero};
         } else {
             const V<T> log_p = max(floor, log(p)), log_rest = max(floor, log(rest.hi, rest.lo));
-            collector.loss(i, valid, -fma(z, log_p, (one - z) * log_rest));
+            if (b.weight) {
+                cost = add_loosely(Pair<V<T>>{z, zero} * Pair<V<T>>{log_p, zero},
+                                   fast_two_sum(one, -z) * Pair<V<T>>{log_rest, zero});
+            } else {
+                cost = {fma(z, log_p, (one - z) * log_rest), zero};
+            }
         }
+        collector.loss(i, valid, b.weight ? product(weighted<T>(minus, b.weight, i, valid), cost) : -cost.hi);
     });
     return collector.total();
 }
@@ -155,33 +183,44 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
 template <class T>
 BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
     const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1), c = splat<V<T>>(kExpFactor<T>);
-    const V<T> factor = splat<V<T>>(block.factor);
+    const Pair<V<T>> factor = pair_of<V<T>>(block.factor), scale = pair_of<V<T>>(block.hess_scale),
+                     unit = splat_pair<V<T>>(1, 0);
     Collector<T> collector{block};
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> x = load_some(block.x + i, valid), z = load_some(block.target + i, valid);
         collector.bad_target = collector.bad_target | outside_unit(z);
-        const V<T> b = one - z, a = block.pos_weight ? load_some(block.pos_weight + i, valid) * z : z;
+        const Pair<V<T>> a = weighted<T>({z, zero}, block.pos_weight, i, valid), b = fast_two_sum(one, -z);
         const auto positive = less(zero, x);
         const auto parts = exp_scaled(-abs(x));
         if (block.grad) {
             // s and 1 - s are c and e over c + e, in one order or the other.
             const V<T> e = parts.value() * splat<V<T>>(kExpDown<T>);
-            const auto whole = fast_two_sum(c, e);
-            const V<T> numerator = select(positive, fma(b, c, -(a * e)), fma(b, e, -(a * c)));
-            const V<T> slope = share_of(numerator, whole);
-            put(block.grad, i, valid, weighted<T>(factor * slope, block.weight, i, valid));
+            const Pair<V<T>> whole = fast_two_sum(c, e);
+            const V<T> up = select(positive, c, e), down = select(positive, e, c), taken = a.hi * down;
+            const Pair<V<T>> numerator{fma(b.hi, up, -taken), -fma(a.hi, down, -taken)};
+            const Pair<V<T>> slope = numerator / whole;
+            put(block.grad, i, valid,
+                block.weight ? product(weighted<T>(factor, block.weight, i, valid), slope)
+                             : rounded_product(factor, slope));
             if (block.hess) {
-                const V<T> curve = (a + b) * (share_of(c, whole) * share_of(e, whole));
-                const V<T> h = splat<V<T>>(block.hess_scale) * weighted<T>(curve, block.weight, i, valid);
-                put(block.hess, i, valid, max(splat<V<T>>(block.hess_min), h));
+                const Pair<V<T>> curve = (Pair<V<T>>{c, zero} / whole) * (Pair<V<T>>{e, zero} / whole);
+                const V<T> h = product(weighted<T>(scale, block.weight, i, valid), add_loosely(a, b) * curve);
+                put(block.hess, i, valid, max(splat<V<T>>(static_cast<T>(block.hess_min)), h));
             }
         }
         if (!block.loss && !block.summed) return;
-        const V<T> rest = log1p_share(parts);
         // a softplus(-x) + b softplus(x) = (a + b) rest + |x| (b or a)
-        const V<T> share = select(positive, b, a);
-        const V<T> common = block.pos_weight ? (a + b) * rest : rest;
-        collector.loss(i, valid, select(equal(share, zero), common, fma(abs(x), share, common)));
+        const Pair<V<T>> rest = log1p_share(parts);
+        const V<T> far = select(positive, b.hi, a.hi);
+        const auto none = equal(far, zero);
+        if (!block.weight && !block.pos_weight) {
+            const V<T> near = rest.hi + rest.lo;
+            return collector.loss(i, valid, select(none, near, fma(abs(x), far, near)));
+        }
+        const Pair<V<T>> distance{select(none, zero, abs(x)), zero};
+        const Pair<V<T>> loss =
+            add_loosely(add_loosely(a, b) * rest, Pair<V<T>>{far, select(positive, b.lo, a.lo)} * distance);
+        collector.loss(i, valid, product(weighted<T>(unit, block.weight, i, valid), loss));
     });
     return collector.total();
 }

@@ -298,17 +298,17 @@ SOFTLOSS_INLINE V log1p(V y) {
     return log1p(y, splat<V>(0));
 }
 
-/// The same for 0 <= y <= 1, where a polynomial is enough for float: <= 1.13 ULP, double as above.
+/// The same for 0 <= y <= 1, where a polynomial is enough for float: rounded, <= 1.13 ULP; double as above.
 template <class V>
-SOFTLOSS_INLINE V log1p_unit(V y, V y_low) {
+SOFTLOSS_INLINE Pair<V> log1p_unit_parts(V y, V y_low) {
     using T = typename LanesOf<V>::type;
     if constexpr (sizeof(T) == 8) {
-        return log1p(y, y_low);
+        return log1p_parts(y, y_low);
     } else {
         const V half = y * splat<V>(T(-0.5)), square = y * y;
         const V head = fma(half, y, y), lost = fma(half, y, y - head);  // head + lost = y - y^2 / 2
         const V slope = splat<V>(1) + half;                             // about 1 / (1 + y)
-        return head + fma(square * y, polynomial(y, MathConstants<T>::kLog1pPoly), fma(y_low, slope, lost));
+        return {head, fma(square * y, polynomial(y, MathConstants<T>::kLog1pPoly), fma(y_low, slope, lost))};
     }
 }
 

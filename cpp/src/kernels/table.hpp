@@ -82,8 +82,8 @@ template <class T>
 struct BinaryBlock {
     const T *x, *target, *weight, *pos_weight;
     T *loss, *grad, *hess;
-    T factor;  ///< of the gradient
-    T hess_scale, hess_min;
+    double factor;  ///< of the gradient
+    double hess_scale, hess_min;
     bool summed;  ///< the sum of the losses is wanted
 };
 struct BinaryTotal {
