@@ -13,6 +13,7 @@ import pytest
 import reference
 import softloss
 import strategies
+from workload import own_allocator
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -267,6 +268,7 @@ if __name__ == "__main__":
 """
 
 
+@own_allocator
 def test_data_beyond_the_memory_of_the_workers_of_a_cluster(tmp_path):
     pytest.importorskip("distributed")
     script = tmp_path / "cluster.py"
