@@ -33,13 +33,16 @@ ULP is the unit in the last place of the result, against exact arithmetic.
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
 
 from softloss import _core
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from typing_extensions import TypeVar
+
+    Loss = TypeVar("Loss", bound=NDArray[Any] | np.floating[Any], default=Any)
 
 __all__ = [
     "GradHess",
@@ -70,11 +73,22 @@ __all__ = [
 ]
 
 
-class LossGrad(NamedTuple):
-    """A loss and its gradient with respect to the first argument."""
+if TYPE_CHECKING:
 
-    loss: Any
-    grad: NDArray[Any]
+    class LossGrad(NamedTuple, Generic[Loss]):
+        loss: Loss
+        grad: NDArray[Any]
+
+else:  # before Python 3.11 a named tuple cannot be generic; LossGrad[...] works, as it does for any tuple
+
+    class LossGrad(NamedTuple):
+        """A loss and its gradient with respect to the first argument.
+
+        To type checkers it is generic: the loss of ``reduction="none"`` is an ndarray, any other a NumPy scalar.
+        """
+
+        loss: Any
+        grad: NDArray[Any]
 
 
 class GradHess(NamedTuple):
@@ -626,6 +640,40 @@ def cross_entropy(
     )
 
 
+@overload
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    label_smoothing: float = ...,
+    temperature: float = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[np.floating[Any]]: ...
+@overload
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    label_smoothing: float = ...,
+    temperature: float = ...,
+    reduction: Literal["none"],
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[NDArray[Any]]: ...
 def cross_entropy_and_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -641,7 +689,7 @@ def cross_entropy_and_grad(
     empty: float = nan,
     dtype: DTypeLike | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> LossGrad:
+) -> LossGrad[Any]:
     """`cross_entropy` and its gradient, in one pass over `logits`.
 
     Parameters
@@ -879,6 +927,36 @@ def categorical_cross_entropy(
     )
 
 
+@overload
+def categorical_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[np.floating[Any]]: ...
+@overload
+def categorical_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    reduction: Literal["none"],
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[NDArray[Any]]: ...
 def categorical_cross_entropy_and_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -892,7 +970,7 @@ def categorical_cross_entropy_and_grad(
     empty: float = nan,
     dtype: DTypeLike | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> LossGrad:
+) -> LossGrad[Any]:
     """`categorical_cross_entropy` and its gradient, in one pass over `probs`.
 
     Parameters
@@ -1054,6 +1132,36 @@ def nll_loss(
     )
 
 
+@overload
+def nll_loss_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[np.floating[Any]]: ...
+@overload
+def nll_loss_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    axis: int = ...,
+    weight: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    reduction: Literal["none"],
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[NDArray[Any]]: ...
 def nll_loss_and_grad(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -1067,7 +1175,7 @@ def nll_loss_and_grad(
     empty: float = nan,
     dtype: DTypeLike | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> LossGrad:
+) -> LossGrad[Any]:
     """`nll_loss` and its gradient, in one pass over `log_probs`.
 
     Parameters
@@ -1207,6 +1315,30 @@ def binary_cross_entropy(
     return _core.binary_cross_entropy(probs, target, weight, None, reduction, empty, dtype)
 
 
+@overload
+def binary_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[np.floating[Any]]: ...
+@overload
+def binary_cross_entropy_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = ...,
+    reduction: Literal["none"],
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[NDArray[Any]]: ...
 def binary_cross_entropy_and_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -1217,7 +1349,7 @@ def binary_cross_entropy_and_grad(
     empty: float = nan,
     dtype: DTypeLike | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> LossGrad:
+) -> LossGrad[Any]:
     """`binary_cross_entropy` and its gradient, in one pass over `probs`.
 
     Parameters
@@ -1349,6 +1481,32 @@ def binary_cross_entropy_with_logits(
     return _core.binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction, empty, dtype)
 
 
+@overload
+def binary_cross_entropy_with_logits_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = ...,
+    pos_weight: ArrayLike | None = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[np.floating[Any]]: ...
+@overload
+def binary_cross_entropy_with_logits_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    /,
+    *,
+    weight: ArrayLike | None = ...,
+    pos_weight: ArrayLike | None = ...,
+    reduction: Literal["none"],
+    empty: float = ...,
+    dtype: DTypeLike | None = ...,
+    grad_out: NDArray[Any] | None = ...,
+) -> LossGrad[NDArray[Any]]: ...
 def binary_cross_entropy_with_logits_and_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -1360,7 +1518,7 @@ def binary_cross_entropy_with_logits_and_grad(
     empty: float = nan,
     dtype: DTypeLike | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> LossGrad:
+) -> LossGrad[Any]:
     """`binary_cross_entropy_with_logits` and its gradient, in one pass over `logits`.
 
     Parameters

@@ -42,12 +42,24 @@ as_float: float = float(softloss.cross_entropy(logits, target))
 
 def chosen(reduction: Literal["mean", "sum", "none"]) -> None:
     assert_type(softloss.cross_entropy(logits, target, reduction=reduction), "np.floating[Any] | NDArray[Any]")
+    both = softloss.cross_entropy_and_grad(logits, target, reduction=reduction)
+    assert_type(both.loss, "np.floating[Any] | NDArray[Any]")
 
 
 # Named tuples.
 loss, grad = softloss.cross_entropy_and_grad(logits, target, grad_out=out)
 assert_type(grad, "NDArray[Any]")
-assert_type(softloss.binary_cross_entropy_with_logits_and_grad(logits, 1), softloss.LossGrad)
+assert_type(loss, "np.floating[Any]")
+assert_type(softloss.cross_entropy_and_grad(logits, target, reduction="none").loss, "NDArray[Any]")
+assert_type(softloss.nll_loss_and_grad(logits, target, reduction="sum").loss, "np.floating[Any]")
+assert_type(softloss.nll_loss_and_grad(logits, target, reduction="none").loss, "NDArray[Any]")
+assert_type(softloss.categorical_cross_entropy_and_grad(logits, logits).loss, "np.floating[Any]")
+assert_type(softloss.categorical_cross_entropy_and_grad(logits, logits, reduction="none").loss, "NDArray[Any]")
+assert_type(softloss.binary_cross_entropy_and_grad(logits, 1).loss, "np.floating[Any]")
+assert_type(softloss.binary_cross_entropy_and_grad(logits, 1, reduction="none").loss, "NDArray[Any]")
+assert_type(softloss.binary_cross_entropy_with_logits_and_grad(logits, 1), "softloss.LossGrad[np.floating[Any]]")
+assert_type(softloss.binary_cross_entropy_with_logits_and_grad(logits, 1, reduction="none").loss, "NDArray[Any]")
+any_loss: softloss.LossGrad = softloss.cross_entropy_and_grad(logits, target)
 assert_type(softloss.cross_entropy_grad_hess(logits, target, hess_scale=2.0).hess, "NDArray[Any]")
 prob, index = softloss.softmax_topk(logits, 2)
 assert_type(softloss.softmax_topk(logits).index, "NDArray[np.int64]")
@@ -75,5 +87,7 @@ softloss.cross_entropy(logits, target, -1)  # type: ignore
 softloss.cross_entropy(logits)  # type: ignore
 missing = softloss.softmax_topk(logits).probs  # type: ignore
 softloss.cross_entropy_and_grad(logits, target, grad_out=[0.0])  # type: ignore
+softloss.cross_entropy_and_grad(logits, target, reduction="average")  # type: ignore
+len(softloss.cross_entropy_and_grad(logits, target).loss)  # type: ignore
 softloss.softmax_topk(logits, k=1.5)  # type: ignore
 softloss.set_num_threads("two")  # type: ignore
