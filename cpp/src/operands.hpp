@@ -72,9 +72,9 @@ template <class U>
 constexpr bool is_half = std::is_same_v<U, float16> || std::is_same_v<U, bfloat16>;
 constexpr int64_t kBuffer = 256;
 
-/// n elements at p, `stride` bytes apart, converted to T.
+/// n elements at p, `stride` bytes apart, converted to T. Large, and called for many elements at a time: one copy is enough.
 template <class T>
-void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped, T* out) {
+[[gnu::noinline]] void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped, T* out) {
     visit(dtype, [&]<class U>(U) {
         if constexpr (is_half<U>) {
             U raw[kBuffer];
@@ -97,7 +97,7 @@ void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped,
 
 /// The opposite; dtype is a floating one.
 template <class T>
-void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool swapped) {
+[[gnu::noinline]] void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool swapped) {
     visit(dtype, [&]<class U>(U) {
         if constexpr (is_half<U>) {
             U raw[kBuffer];
