@@ -550,6 +550,8 @@ PyMethodDef kMethods[] = {
 }  // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    // Finds NumPy's API, before any thread does: one that Python ends meanwhile would end the process.
+    scalar(0, DType::float32);
     m.attr("__version__") = SOFTLOSS_VERSION;
     if (PyModule_AddFunctions(m.ptr(), kMethods) != 0) throw py::error_already_set();
     m.def("set_num_threads", [](const py::object& n) {

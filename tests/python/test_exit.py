@@ -122,6 +122,28 @@ print("end", flush=True)
         assert "terminate" not in error and "Fatal" not in error, error
 
 
+def test_a_daemon_thread_in_its_first_call_at_exit():
+    """Nothing is looked up by it: a thread that Python ends in an import below C++ takes the process with it."""
+    code = """
+import builtins, types
+import_module, entered = builtins.__import__, threading.Event()
+def slow_import(name, *rest):
+    if threading.current_thread() is not threading.main_thread():
+        entered.set()
+        time.sleep(0.2)
+    return import_module(name, *rest)
+builtins.__import__ = slow_import
+class Late:
+    def __del__(self, sleep=time.sleep): sleep(0.6)  # when threads that ask for the GIL are ended
+sys.modules["late"] = types.ModuleType("late")
+sys.modules["late"].late = Late()
+threading.Thread(target=softloss.cross_entropy, args=(x[:3], t[:3]), daemon=True).start()
+print(entered.wait(0.5))
+"""
+    status, out, error = finish(python(code))
+    assert (status, out) == (0, "False\n"), error
+
+
 def test_results_that_outlive_the_module():
     """Arrays in recycled memory are freed after everything else."""
     code = """
