@@ -20,11 +20,20 @@
 #include <arm_neon.h>
 #endif
 
-#define SOFTLOSS_INLINE [[gnu::always_inline]] inline
-#define SOFTLOSS_LAMBDA __attribute__((always_inline))
-
 namespace softloss {
 namespace {
+
+/// What works on vectors is inlined. Where fma is dozens of operations, and speed is lost already, the compiler chooses
+/// what is, to keep the library small.
+#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+#define SOFTLOSS_INLINE [[gnu::always_inline]] inline
+#define SOFTLOSS_LAMBDA __attribute__((always_inline))
+constexpr bool kEmulatedFma = false;
+#else
+#define SOFTLOSS_INLINE inline
+#define SOFTLOSS_LAMBDA
+constexpr bool kEmulatedFma = true;
+#endif
 
 #if defined(__AVX512F__)
 constexpr int kRegisterBytes = 64;
@@ -324,12 +333,6 @@ template <int N>
 template <int N>
 [[gnu::noinline]] Vec<float, N> emulated_fma(Vec<float, N> a, Vec<float, N> b, Vec<float, N> c);
 
-/// Where fma is dozens of operations, functions of many operations are called, not inlined, to keep the library small.
-#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
-constexpr bool kEmulatedFma = false;
-#else
-constexpr bool kEmulatedFma = true;
-#endif
 /// f(arguments...), by call.
 template <class F, class... Arguments>
 [[gnu::noinline]] auto called(F f, const Arguments&... arguments) {
