@@ -175,8 +175,8 @@ SOFTLOSS_INLINE V exp_magic(V exponent) {
 /// A NaN in x comes through in `fraction`.
 /// K vectors go side by side, step by step.
 template <bool HasLow, int K, class V>
-SOFTLOSS_INLINE void exp_parts_inline(const V (&x)[K], V magic, [[maybe_unused]] const V (&x_low)[K],
-                                      ExpParts<V> (&e)[K]) {
+SOFTLOSS_INLINE void exp_parts(const V (&x)[K], V magic, [[maybe_unused]] const V (&x_low)[K],
+                               ExpParts<V> (&e)[K]) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     V t[K], k[K], r[K], p[K];
@@ -195,13 +195,6 @@ SOFTLOSS_INLINE void exp_parts_inline(const V (&x)[K], V magic, [[maybe_unused]]
     step([&](int i) SOFTLOSS_LAMBDA { e[i].fraction = fma(r[i] * r[i], p[i], r[i]); });
 }
 
-template <bool HasLow, int K, class V>
-SOFTLOSS_INLINE void exp_parts(const V (&x)[K], V magic, const V (&x_low)[K], ExpParts<V> (&e)[K]) {
-    if constexpr (!kEmulatedFma) exp_parts_inline<HasLow>(x, magic, x_low, e);
-    else
-        called([](auto a, auto b, auto c, auto d) { exp_parts_inline<HasLow>(*a, b, *c, *d); }, &x, magic,
-               &x_low, &e);
-}
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
     const V one[1] = {x};
@@ -230,7 +223,7 @@ SOFTLOSS_INLINE V exp_nonpositive(V x) {
 
 /// log(u + u_low) as hi + lo, for normal positive u and |u_low| <= ulp(u). hi + lo rounded: <= 0.57 ULP.
 template <class V>
-SOFTLOSS_INLINE Pair<V> log_parts_inline(V u, V u_low) {
+SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     using I = decltype(as_int(u));
@@ -249,12 +242,6 @@ SOFTLOSS_INLINE Pair<V> log_parts_inline(V u, V u_low) {
     const V tail = fma(kf, splat<V>(C::kLn2Low), lookup8<T>(C::kLogRLow, j));
     const Pair<V> s = fast_two_sum(head, t);
     return {s.hi, fma(all * all, polynomial(all, C::kLogPoly), (s.lo + tail) + t_low)};
-}
-
-template <class V>
-SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
-    if constexpr (!kEmulatedFma) return log_parts_inline(u, u_low);
-    else return called([](auto a, auto b) { return log_parts_inline(a, b); }, u, u_low);
 }
 
 /// log(x + x_low) for 0 <= x <= 1 or any normal x > 0; x_low = 0 where x is not normal; log(0) = -inf; NaN comes through.

@@ -333,19 +333,9 @@ template <int N>
 template <int N>
 [[gnu::noinline]] Vec<float, N> emulated_fma(Vec<float, N> a, Vec<float, N> b, Vec<float, N> c);
 
-/// f(arguments...), by call.
-template <class F, class... Arguments>
-[[gnu::noinline]] auto called(F f, const Arguments&... arguments) {
-    return f(arguments...);
-}
-
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
-    if constexpr (!kNative<T, N> && kEmulatedFma) {
-        return called([](const auto& x, const auto& y, const auto& z)
-                          SOFTLOSS_LAMBDA { return Vec<T, N>{fma(x.lo, y.lo, z.lo), fma(x.hi, y.hi, z.hi)}; },
-                      a, b, c);
-    } else if constexpr (!kNative<T, N>) {
+    if constexpr (!kNative<T, N>) {
         return Vec<T, N>{fma(a.lo, b.lo, c.lo), fma(a.hi, b.hi, c.hi)};
     } else {
         [[maybe_unused]] constexpr int bytes = sizeof(T) * N;
