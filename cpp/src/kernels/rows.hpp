@@ -391,6 +391,31 @@ template <class S>
     });
 }
 
+/// y[i] = finish(e[i]) for the exponentials of n adjacent elements, which are too many to be kept: made once more for whole
+/// lines, and in `memory` for what lies before and behind them.
+template <class S, class T, class Finish>
+SOFTLOSS_INLINE void write_exponentials(const S* x, S* y, std::int64_t n, bool stream_, V<T> maximum,
+                                        const Temperature<T>& temperature, T* memory, Finish finish) {
+    constexpr int W = kLanes<T>;
+    const bool aligned = reinterpret_cast<std::uintptr_t>(y) % sizeof(S) == 0;
+    const std::int64_t head = aligned ? before_line(y) : 0, last = head + (n - head) / kLine<S> * kLine<S>;
+    for (const bool behind : {false, true}) {
+        const std::int64_t from = behind ? last : 0, count = behind ? n - last : head;
+        exp_values(x + from, count, maximum, temperature, memory);
+        for (std::int64_t i = 0; i < count; i += W)
+            store_some(y + from + i, finish(load<V<T>>(memory + i)),
+                       count - i < W ? static_cast<int>(count - i) : W);
+    }
+    with_reference<T>(maximum, temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        const auto f = [&finish, ref](V<T> v) SOFTLOSS_LAMBDA { return finish(ref.exp(v).value()); };
+        if (stream_ && aligned) {
+            for (std::int64_t i = head; i < last; i += kLine<S>) stream_line(x + i, y + i, f);
+        } else {
+            for (std::int64_t i = head; i < last; i += W) to_storage(y + i, f(from_storage<W>(x + i)));
+        }
+    });
+}
+
 /// A line that rows share, until it is whole: a part that goes through the caches would take its neighbours along.
 template <class S>
 struct SharedLine {
@@ -543,11 +568,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
                     } else if (stashed) {
                         write_row(stash + r * pitch, yr, n, streamed, f);
                     } else {
-                        with_reference<T>(
-                            spread(stats.maximum, r), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
-                                write_row(xr, yr, n, streamed,
-                                          [f, ref](V<T> x) SOFTLOSS_LAMBDA { return f(ref.exp(x).value()); });
-                            });
+                        write_exponentials(xr, yr, n, streamed, spread(stats.maximum, r), temperature, stash,
+                                           f);
                     }
                 };
                 if constexpr (Op::kResults == 2)
