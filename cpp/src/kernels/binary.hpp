@@ -6,7 +6,8 @@
 //   softplus(x) = max(x, 0) + log1p(e), both terms >= 0
 //   bce with logits = a softplus(-x) + b softplus(x),  a = pos_weight z, b = 1 - z: never a difference of large numbers
 //   its gradient    = b sigmoid(x) - a sigmoid(-x): exact shares of 1 + e, which cancel only where a and b both count
-// Weights, and the factors of gradients and Hessians, are multiplied in pairs: a result is rounded once, after them all.
+// Weights, and the factors that go with them, are multiplied in pairs: a result is rounded once, after them all. Without
+// weights there is little to round: losses and gradients do without pairs.
 // exp comes times kExpFactor, c (math.hpp): c takes the place of 1 where only ratios count.
 #pragma once
 
@@ -102,15 +103,11 @@ SOFTLOSS_INLINE Pair<V<T>> weighted(Pair<V<T>> factor, const T* weight, std::int
     if (!weight) return factor;
     return factor * Pair<V<T>>{load_some(weight + i, valid), splat<V<T>>(0)};
 }
-/// a * b, rounded once.
-template <class V>
-SOFTLOSS_INLINE V rounded_product(Pair<V> a, Pair<V> b) {
-    return fma(a.hi, b.hi, fma(a.hi, b.lo, a.lo * b.hi));
-}
-/// The same with 0 * inf = 0. The low part of an infinite number is NaN and does not count.
+/// factor * value, rounded once, with 0 * inf = 0. The low part of an infinite number is NaN and does not count.
 template <class V>
 SOFTLOSS_INLINE V product(Pair<V> factor, Pair<V> value) {
-    const V zero = splat<V>(0), all = rounded_product(factor, value);
+    const V zero = splat<V>(0);
+    const V all = fma(factor.hi, value.hi, fma(factor.hi, value.lo, factor.lo * value.hi));
     return select(equal(factor.hi, zero), zero, select(equal(all, all), all, factor.hi * value.hi));
 }
 template <class T>
@@ -152,7 +149,9 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
         collector.bad_x = collector.bad_x | outside_unit(p);
         collector.bad_target = collector.bad_target | outside_unit(z);
         const Pair<V<T>> rest = fast_two_sum(one, -p);
-        if (b.grad) {
+        if (b.grad && !b.weight) {
+            put(b.grad, i, valid, factor.hi * ((p - z) / max(least, rest.hi * p)));
+        } else if (b.grad) {
             const Pair<V<T>> spread = rest * Pair<V<T>>{p, zero};
             const auto tiny = less(spread.hi, least);
             const Pair<V<T>> slope =
@@ -185,6 +184,7 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
     const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1), c = splat<V<T>>(kExpFactor<T>);
     const Pair<V<T>> factor = pair_of<V<T>>(block.factor), scale = pair_of<V<T>>(block.hess_scale),
                      unit = splat_pair<V<T>>(1, 0);
+    const bool plain = !block.weight && !block.pos_weight;  // few roundings, none of which need be kept
     Collector<T> collector{block};
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> x = load_some(block.x + i, valid), z = load_some(block.target + i, valid);
@@ -198,10 +198,9 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
             const Pair<V<T>> whole = fast_two_sum(c, e);
             const V<T> up = select(positive, c, e), down = select(positive, e, c), taken = a.hi * down;
             const Pair<V<T>> numerator{fma(b.hi, up, -taken), -fma(a.hi, down, -taken)};
-            const Pair<V<T>> slope = numerator / whole;
             put(block.grad, i, valid,
-                block.weight ? product(weighted<T>(factor, block.weight, i, valid), slope)
-                             : rounded_product(factor, slope));
+                plain ? factor.hi * share_of(numerator.hi, whole)
+                      : product(weighted<T>(factor, block.weight, i, valid), numerator / whole));
             if (block.hess) {
                 const Pair<V<T>> curve = (Pair<V<T>>{c, zero} / whole) * (Pair<V<T>>{e, zero} / whole);
                 const V<T> h = product(weighted<T>(scale, block.weight, i, valid), add_loosely(a, b) * curve);
@@ -213,7 +212,7 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
         const Pair<V<T>> rest = log1p_share(parts);
         const V<T> far = select(positive, b.hi, a.hi);
         const auto none = equal(far, zero);
-        if (!block.weight && !block.pos_weight) {
+        if (plain) {
             const V<T> near = rest.hi + rest.lo;
             return collector.loss(i, valid, select(none, near, fma(abs(x), far, near)));
         }
