@@ -11,9 +11,9 @@
 // Layouts. Rows of kShortRow adjacent elements and more lie along the vectors. All other rows lie across them: W rows at
 // a time are read into a tile, element i of the W rows being vector i. Both form the same classes (reduce.hpp), hence
 // the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
-// number: those too long for the scratch memory have their exponentials computed twice. What lies across is taken in tiles
-// of several W rows, and long rows along the vectors are written while the next one is summed: in both, something is always
-// there to be computed.
+// number: those whose exponentials need more than kStashBytes have them computed twice. What lies across is taken in tiles
+// of several W rows, and rows that are written past the caches are written while the next ones are summed: in both, something
+// is always there to be computed. Where only sums are formed, kInStep vectors go side by side.
 //
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
@@ -165,10 +165,14 @@ struct ClassSum {
 template <class T>
 constexpr T kSmallOthers = kUnit<T> / 16;
 
-/// A NaN of one bit pattern for every way a NaN can arise.
+/// NaN in every lane: one bit pattern for every way a NaN can arise.
+template <class T>
+SOFTLOSS_INLINE V<T> nans() {
+    return splat<V<T>>(static_cast<T>(__builtin_nanf("")));
+}
 template <class T>
 SOFTLOSS_INLINE V<T> canonical(V<T> y) {
-    return select(equal(y, y), y, splat<V<T>>(static_cast<T>(__builtin_nanf(""))));
+    return select(equal(y, y), y, nans<T>());
 }
 
 /// Calls put(i, valid) for the vectors of a row of n elements. Where fma is emulated, one copy of `put` serves for all: speed is
@@ -402,6 +406,7 @@ SOFTLOSS_INLINE void write_exponentials(const S* x, S* y, std::int64_t n, bool s
     for (const bool behind : {false, true}) {
         const std::int64_t from = behind ? last : 0, count = behind ? n - last : head;
         exp_values(x + from, count, maximum, temperature, memory);
+        // Less than a line: write_row, which knows of lines, would be many times the code.
         for (std::int64_t i = 0; i < count; i += W)
             store_some(y + from + i, finish(load<V<T>>(memory + i)),
                        count - i < W ? static_cast<int>(count - i) : W);
@@ -487,8 +492,7 @@ template <class S, class Op>
     SharedLine<S> shared;
     const auto write = [&](int r) SOFTLOSS_LAMBDA {
         const auto row = writers[r];
-        if (row.finish.invalid)
-            fill_row(row.y, n, row.finish.mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
+        if (row.finish.invalid) fill_row(row.y, n, row.finish.mended(nans<T>()));
         else write_row(row.from, row.y, n, true, row.finish);
     };
     for (std::int64_t first = 0; first < rows; first += together) {
@@ -562,7 +566,7 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
                 const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
                     S* const yr = reinterpret_cast<S*>(to.data + (first + r) * to.row);
                     if (finish.invalid) {
-                        fill_row(yr, n, mended(splat<V<T>>(static_cast<T>(__builtin_nanf("")))));
+                        fill_row(yr, n, mended(nans<T>()));
                     } else if constexpr (!Op::kExp) {
                         write_row(xr, yr, n, streamed, f);
                     } else if (stashed) {
