@@ -13,7 +13,8 @@
 // the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
 // number: those whose exponentials need more than kStashBytes have them computed twice. What lies across is taken in tiles
 // of several W rows, and rows that are written past the caches are written while the next ones are summed: in both, something
-// is always there to be computed. Where only sums are formed, kInStep vectors go side by side.
+// is always there to be computed. Where only sums are formed, kInStep vectors go side by side. What is left of rows along the
+// vectors is a long chain of operations: the maxima of the next rows stand behind it, which need not wait for it.
 //
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
@@ -338,49 +339,67 @@ template <class S>
         n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { store_some(y + i, value, valid); });
 }
 
-/// The statistics of `count` <= W rows along the vectors, one in each lane; exponentials of row r at stash + r * pitch where
-/// there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while others are read.
+/// The maxima of up to `together` <= W rows along the vectors from `first` on, one in each lane; 0 in lanes without a row.
+template <class S>
+[[gnu::noinline]] V<Compute<S>> rows_max(RowsIn x, std::int64_t first, std::int64_t rows, int together,
+                                         std::int64_t n) {
+    using T = Compute<S>;
+    constexpr int W = kLanes<T>;
+    if (first >= rows) return splat<V<T>>(0);
+    V<T> maximum[W];
+    for (int r = 0; r < W; ++r) maximum[r] = splat<V<T>>(0);
+    for (int r = 0; r < together && first + r < rows; ++r)
+        maximum[r] = row_max(reinterpret_cast<const S*>(x.data + (first + r) * x.row), n);
+    return fold_max<T>(maximum) + splat<V<T>>(0);
+}
+
+/// The statistics of `count` <= W rows along the vectors with these maxima, one in each lane; exponentials of row r at
+/// stash + r * pitch where there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while
+/// others are read.
 template <bool Others, class S, class Writers = NoWriters>
-[[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n,
+[[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n, V<Compute<S>> maximum,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
                                   std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out,
                                   const Writers& writers = {}) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
-    V<T> maximum[W];
-    for (int r = 0; r < W; ++r) maximum[r] = r < count ? row_max(row(r), n) : maximum[0];
-    Pair<V<T>> sum[W] = {};
-    IntVec<T, W> maxima[W] = {};
-    with_reference<T>(
-        fold_max<T>(maximum) + splat<V<T>>(0), temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
-            using Ref = Plain<decltype(all)>;
+    Pair<V<T>> sum[W];
+    IntVec<T, W> maxima[W];
+    for (int r = count; r < W; ++r) {
+        sum[r] = splat_pair<V<T>>(0, 0);
+        maxima[r] = splat<IntVec<T, W>>(0);
+    }
+    with_reference<T>(maximum, temperature, [&](const auto& all) SOFTLOSS_LAMBDA {
+        using Ref = Plain<decltype(all)>;
+        for (int r = 0; r < count; ++r) {
+            const auto s = row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
+                                                  next + r * x.row, out.data + r * out.row, writers[r]);
+            sum[r] = s.sum;
+            maxima[r] = s.maxima;
+        }
+        stats.sum = fold_sums<T>(sum);
+        stats.maximum = all.maximum;
+        if constexpr (Others) {
+            stats.largest = all.exp(all.maximum).pair();
+            stats.maxima = fold_counts<T>(maxima);
+            // A NaN counts as small, but not a row that isn't there.
+            using I = IntVec<T, W>;
+            const auto enough = equal(max(splat<V<T>>(kSmallOthers<T>), stats.sum.hi), stats.sum.hi);
+            if (!any(select(enough, splat<I>(0), first_lanes<I>(count)))) return;
+            T hi[W], lo[W];
+            store(hi, stats.sum.hi);
+            store(lo, stats.sum.lo);
             for (int r = 0; r < count; ++r) {
-                const auto s =
-                    row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
-                                           next + r * x.row, out.data + r * out.row, writers[r]);
-                sum[r] = s.sum;
-                maxima[r] = s.maxima;
+                if (kSmallOthers<T> <= hi[r]) continue;
+                const auto s = careful_row_sum(row(r), n, Ref(all, r));
+                const auto folded = fold_lanes(s.sum);
+                hi[r] = folded.hi;
+                lo[r] = folded.lo;
             }
-            stats.sum = fold_sums<T>(sum);
-            stats.maximum = all.maximum;
-            if constexpr (Others) {
-                stats.largest = all.exp(all.maximum).pair();
-                stats.maxima = fold_counts<T>(maxima);
-                // A NaN counts as small, but not a row that isn't there.
-                T hi[W], lo[W];
-                store(hi, stats.sum.hi);
-                store(lo, stats.sum.lo);
-                for (int r = 0; r < count; ++r) {
-                    if (kSmallOthers<T> <= hi[r]) continue;
-                    const auto s = careful_row_sum(row(r), n, Ref(all, r));
-                    const auto folded = fold_lanes(s.sum);
-                    hi[r] = folded.hi;
-                    lo[r] = folded.lo;
-                }
-                stats.sum = {load<V<T>>(hi), load<V<T>>(lo)};
-            }
-        });
+            stats.sum = {load<V<T>>(hi), load<V<T>>(lo)};
+        }
+    });
 }
 
 /// e = exp(x) in units of the reference that belongs to the maximum.
@@ -495,13 +514,15 @@ template <class S, class Op>
         if (row.finish.invalid) fill_row(row.y, n, row.finish.mended(nans<T>()));
         else write_row(row.from, row.y, n, true, row.finish);
     };
+    V<T> maximum = rows_max<S>(x, 0, rows, together, n);
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
         T* const exps = stash + first / together % 2 * together * pitch;
         char* const next =
             const_cast<char*>(x.data) + (first + 2 * together <= rows ? first + together : first) * x.row;
-        rows_stats<Op::kOthers, S>({x.data + first * x.row, x.row, x.axis}, count, n, temperature, exps,
-                                   pitch, stats, next, {next, x.row, x.axis}, writers);
+        rows_stats<Op::kOthers, S>({x.data + first * x.row, x.row, x.axis}, count, n, maximum, temperature,
+                                   exps, pitch, stats, next, {next, x.row, x.axis}, writers);
+        maximum = rows_max<S>(x, first + together, rows, together, n);
         for (int r = 0; r < writers.count; ++r) {
             if (r < count) writers[r].ends(shared);
             else write(r);
@@ -547,18 +568,25 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
         if (streamed && stashed && whole)
             return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
     }
+    // The maxima of the next group come before this one is written, but for long rows, which this one is read from again. What
+    // is fetched into the second cache is the group after that where groups are small.
+    const bool early = Op::kResults == 0 || n <= kTogether;
+    const int lead = together == W ? 2 : 1;
+    V<T> maximum = rows_max<S>(x, 0, rows, together, n);
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
         const RowsIn block{x.data + first * x.row, x.row, x.axis};
-        const char* const next = x.data + (first + 2 * together <= rows ? first + together : first) * x.row;
+        const std::int64_t ahead = first + lead * together;
+        const char* const next = x.data + (ahead + together <= rows ? ahead : first) * x.row;
         // What is streamed, or not there, need not be fetched.
         const RowsOut out = Op::kResults > 0 && !streamed ? RowsOut{y.data + first * y.row, y.row, y.axis}
                                                           : RowsOut{const_cast<char*>(next), x.row, x.axis};
         Stats<T> stats;
-        rows_stats<Op::kOthers, S>(block, count, n, temperature, stashed ? stash : nullptr, pitch, stats,
-                                   next, out);
+        rows_stats<Op::kOthers, S>(block, count, n, maximum, temperature, stashed ? stash : nullptr, pitch,
+                                   stats, next, out);
         typename Op::Finish finishes;
         op.finish(stats, first, count, finishes);
+        if (early) maximum = rows_max<S>(x, first + together, rows, together, n);
         if constexpr (Op::kResults > 0) {
             for (int r = 0; r < count; ++r) {
                 const auto finish = finishes.row(r);
@@ -586,10 +614,19 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
             }
         }
         if constexpr (Op::kLabels) op.after(first, count);
+        if (!early) maximum = rows_max<S>(x, first + together, rows, together, n);
     }
 }
 
 // ---- rows across the vectors ----------------------------------------------------------------------------------
+
+/// Whether elements `step` bytes apart share a small part of the caches: fetched long before their use, they would drive one
+/// another out.
+constexpr bool crowded(std::int64_t step) {
+    return step % 2048 == 0;
+}
+/// How many elements before its use the next part of a column of lines is fetched.
+constexpr std::int64_t kLead = 12;
 
 /// Up to W * kMaxGroups rows share a tile: vector i of group g, at tile + i * pitch + g * W, holds element i of rows
 /// g W ... g W + W - 1 of the tile.

@@ -69,7 +69,8 @@ void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::
         tile_stats<false, T>(tile, nullptr, W, n, temperature, {here, here, 0, 0}, stats);
     } else {
         char* const here = const_cast<char*>(static_cast<const char*>(x_));
-        rows_stats<false, S>({here, 0, sizeof(S)}, 1, n, temperature, nullptr, 0, stats, here,
+        const RowsIn row{here, 0, sizeof(S)};
+        rows_stats<false, S>(row, 1, n, rows_max<S>(row, 0, 1, 1, n), temperature, nullptr, 0, stats, here,
                              {here, 0, sizeof(S)});
     }
     typename Softmax<T>::Finish all;
