@@ -641,7 +641,6 @@ template <class S>
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
     if (x.row == sizeof(S)) {
-        constexpr std::int64_t kLead = 12;
         for (std::int64_t i = 0; i < n; ++i) {
             const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis);
             const char* const ahead = x.data + (i + kLead < n ? i + kLead : i) * x.axis;
@@ -884,8 +883,11 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
             T* const yi = reinterpret_cast<T*>(y.data + i * y.axis);
             const T* const xi = from + i * pitch;
             int g = 0;
-            if (stream_ && reinterpret_cast<std::uintptr_t>(yi) % 64 == 0) {
+            if (stream_) {
                 for (; (g + 1) * W <= rows; ++g) stream(yi + g * W, finish(g, i, load<V<T>>(xi + g * W)));
+            } else if (crowded(y.axis)) {
+                const char* const ahead = y.data + (i + kLead < n ? i + kLead : i) * y.axis;
+                for (int r = 0; r < rows; r += W) prefetch(ahead + r * sizeof(T));
             }
             for (; g * W < rows; ++g)
                 store_some(yi + g * W, finish(g, i, load<V<T>>(xi + g * W)), rows_of_group<T>(rows, g));
@@ -922,7 +924,7 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
 /// them is read at once), else into the first.
 template <class T>
 SOFTLOSS_INLINE int groups_of_tile(const RowsIn& x, std::int64_t size, std::int64_t n) {
-    std::int64_t groups = x.row == size ? 4096 / n : x.axis == size ? 128 / n : 1;
+    std::int64_t groups = x.row == size ? (crowded(x.axis) ? 8192 : 4096) / n : x.axis == size ? 128 / n : 1;
     const std::int64_t least = x.row == size ? 4 : 1;
     groups = groups < least ? least : groups > kMaxGroups ? kMaxGroups : groups;
     while (groups > 1 && (groups | 1) * n > kMaxTile) groups /= 2;
@@ -940,7 +942,12 @@ template <class T, class Op>
     T* const flat = memory2 + kTileBytes / sizeof(T);
     const int groups = groups_of_tile<T>(x, storage.size, n);
     const std::int64_t pitch = (groups | 1) * W;  // odd: powers of two share a part of the cache
-    const bool in_place = x.data == y.data;
+    const bool in_place = x.data == y.data, columns = y.row == storage.size;
+    // A line of which a part goes through the caches would be read and written several times: whole ones or none.
+    const auto whole = [](const RowsOut& to) SOFTLOSS_LAMBDA {
+        return (reinterpret_cast<std::uintptr_t>(to.data) | to.axis) % 64 == 0;
+    };
+    const bool streamed = options.stream && columns && whole(y) && whole(second);
     Stats<T> stats[kMaxGroups];
     typename Op::Finish finishes[kMaxGroups];
     for (std::int64_t first = 0; first < rows; first += groups * W) {
@@ -957,7 +964,7 @@ template <class T, class Op>
                              memory + g * W, pitch, flat, more || (g + 1) * W < left);
         }
         const RowsIn next{more ? block.data + groups * W * x.row : block.data, x.row, x.axis};
-        const bool fetch_out = Op::kResults > 0 && !(options.stream && y.row == storage.size);
+        const bool fetch_out = Op::kResults > 0 && !(columns && (streamed || crowded(y.axis)));
         const RowsIn out = fetch_out ? RowsIn{part(y).data, y.row, y.axis} : next;
         // A line for each element: where rows lie one after the other, they make up the lines of a group.
         const auto step = [&](const RowsIn& a)
@@ -975,14 +982,14 @@ template <class T, class Op>
         if constexpr (Op::kResults > 0) {
             const T* const from = Op::kExp && Op::kOthers ? memory2 : memory;
             if constexpr (Op::kResults == 2) {
-                write_tile(storage, from, memory, pitch, part(second), left, n, flat, more, options.stream,
+                write_tile(storage, from, memory, pitch, part(second), left, n, flat, more, streamed,
                            [&](int g, std::int64_t, V<T> v) SOFTLOSS_LAMBDA {
                                const V<T> result = finishes[g].second(v);
                                return finishes[g].invalid ? finishes[g].mended_second(result) : result;
                            });
             }
-            write_tile(storage, from, memory, pitch, part(y), left, n, flat, more && !in_place,
-                       options.stream, [&](int g, std::int64_t i, V<T> v) SOFTLOSS_LAMBDA {
+            write_tile(storage, from, memory, pitch, part(y), left, n, flat, more && !in_place, streamed,
+                       [&](int g, std::int64_t i, V<T> v) SOFTLOSS_LAMBDA {
                            V<T> result = finishes[g](v);
                            if (finishes[g].invalid) result = finishes[g].mended(result);
                            if constexpr (Op::kLabels) result = finishes[g].at(i, result);
