@@ -403,7 +403,7 @@ double sum_in_blocks(const std::vector<double>& values, std::vector<double>& sum
             sums.push_back(sum(values.data() + i,
                                static_cast<int64_t>(std::min<std::size_t>(kRows, values.size() - i))));
     }
-    return sum(sums.data(), static_cast<int64_t>(sums.size()));
+    return sums.size() == 1 ? sums[0] : sum(sums.data(), static_cast<int64_t>(sums.size()));
 }
 
 /// The sum of what the rows count for: the denominator of the gradient of a mean.

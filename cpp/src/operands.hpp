@@ -226,7 +226,7 @@ inline void check_separate(std::initializer_list<const TensorView*> others, cons
 /// Results larger than this are written past the caches: nobody reads them again from there.
 constexpr int64_t kStreamBytes = int64_t{24} << 20;
 inline bool streams(const MutableTensorView& out) {
-    return out.size() * size_of(out.dtype) > kStreamBytes;
+    return out.size() * size_of(out.dtype) >= kStreamBytes;
 }
 
 /// What x computes in where nothing else is asked for.

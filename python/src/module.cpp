@@ -256,12 +256,12 @@ DType loss_dtype(const Array& x, py::handle dtype) {
     return wanted == DType::float64 ? DType::float64 : DType::float32;
 }
 
-/// Runs loss(losses or nullptr) and wraps its result.
+/// Runs loss(losses or nullptr) and wraps its result. axis: of the classes, which the losses lack; none: losses of elements.
 template <class Loss>
-py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::span<const std::int64_t> shape,
-                    Loss loss) {
+py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::optional<int> axis, Loss loss) {
     if (reduction == Reduction::none) {
-        const Array losses = fresh_array(dtype, shape);
+        const Array losses = axis ? fresh_array(dtype, as_span(without_axis(x.shape(), *axis)))
+                                  : fresh_array(dtype, x.shape());
         const MutableTensorView view = losses.mutable_view();
         without_gil(x.size(), [&] { return loss(&view); });
         return scalar_if_0d(losses);
@@ -314,8 +314,7 @@ py::object class_loss(const char* name, Arguments a) {
     ClassArguments c(name, a);
     c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
-    const Shape rows = without_axis(c.x.shape(), c.options.axis);
-    return run_loss(c.x, c.options.dtype, c.options.reduction, as_span(rows),
+    return run_loss(c.x, c.options.dtype, c.options.reduction, c.options.axis,
                     [&](const MutableTensorView* losses) { return function(in, labels, c.options, losses); });
 }
 py::object cross_entropy_(Arguments a) {
@@ -335,9 +334,8 @@ py::object class_loss_and_grad(const char* name, Arguments a) {
     c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
     const MutableTensorView to = grad.mutable_view();
-    const Shape rows = without_axis(c.x.shape(), c.options.axis);
     const py::object loss = run_loss(
-        c.x, c.options.dtype, c.options.reduction, as_span(rows),
+        c.x, c.options.dtype, c.options.reduction, c.options.axis,
         [&](const MutableTensorView* losses) { return function(in, labels, to, c.options, losses); });
     return py::make_tuple(loss, grad.array);
 }
@@ -399,7 +397,7 @@ py::object binary_loss(const char* name, Arguments a) {
     BinaryArguments b(name, a);
     b.view();
     const TensorView in = b.x.view(), labels = b.target.view();
-    return run_loss(b.x, b.options.dtype, b.options.reduction, b.x.shape(),
+    return run_loss(b.x, b.options.dtype, b.options.reduction, std::nullopt,
                     [&](const MutableTensorView* losses) { return function(in, labels, b.options, losses); });
 }
 py::object binary_cross_entropy_(Arguments a) {
@@ -417,7 +415,7 @@ py::object binary_loss_and_grad(const char* name, Arguments a) {
     const TensorView in = b.x.view(), labels = b.target.view();
     const MutableTensorView to = grad.mutable_view();
     const py::object loss = run_loss(
-        b.x, b.options.dtype, b.options.reduction, b.x.shape(),
+        b.x, b.options.dtype, b.options.reduction, std::nullopt,
         [&](const MutableTensorView* losses) { return function(in, labels, to, b.options, losses); });
     return py::make_tuple(loss, a[7] == Py_None ? scalar_if_0d(grad) : grad.array);
 }

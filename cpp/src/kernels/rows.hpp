@@ -546,8 +546,8 @@ template <class S, class Op>
     if constexpr (Op::kLabels) op.after(last, static_cast<int>(rows - last));
 }
 
-/// Bytes of the shortest row worth to be streamed.
-constexpr std::int64_t kStreamedRow = 768;
+/// Bytes of the shortest row worth to be streamed: one of whole lines, and any, of which the ends go through the caches.
+constexpr std::int64_t kStreamedLines = 512, kStreamedRow = 768;
 
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
@@ -557,8 +557,9 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
-    // The ends of rows share lines, which cannot go past the caches.
-    const bool streamed = options.stream && n * std::int64_t{sizeof(S)} >= kStreamedRow;
+    const std::int64_t bytes = n * std::int64_t{sizeof(S)};
+    const bool lines = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
+    const bool streamed = options.stream && bytes >= (lines ? kStreamedLines : kStreamedRow);
     const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
