@@ -303,9 +303,13 @@ SOFTLOSS_INLINE void stream_line(const From* from, S* y, Finish finish) {
     if constexpr (kLine<S> == W) {
         stream(y, finish(from_storage<W>(from)));
     } else {
+        // In the pieces in which halves are stored: a load of several waits until they have left for the cache.
+        using Piece = Vec<T, kRegisterBytes / 2 / static_cast<int>(sizeof(T))>;
+        constexpr int lanes = sizeof(Piece) / sizeof(S);
         S line[kLine<S>];
         for (int k = 0; k < kLine<S>; k += W) to_storage(line + k, finish(from_storage<W>(from + k)));
-        stream(reinterpret_cast<T*>(y), load<V<T>>(reinterpret_cast<const T*>(line)));
+        for (int k = 0; k < kLine<S>; k += lanes)
+            stream(reinterpret_cast<T*>(y + k), load<Piece>(reinterpret_cast<const T*>(line + k)));
     }
 }
 
@@ -564,7 +568,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
-    if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma) {
+    // Halves are so little to write that it gains nothing.
+    if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma && sizeof(S) == sizeof(T)) {
         const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
         if (streamed && stashed && whole)
             return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
