@@ -119,10 +119,9 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
 
 // ---- logits against class indices ---------------------------------------------------------------------------------------
 
+/// True if the kernels take the rows of the logits and of the results in place.
 template <class T>
-void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label,
-                 const double* factor, T* loss, void* scratch) {
-    const KernelTable& table = active_table();
+bool is_in_place(const ClassLoss& c) {
     const auto is_native = [](const auto* view) {
         return !view || (!view->swapped && is_floating(view->dtype) &&
                          (view->dtype == DType::float64) == (sizeof(T) == 8));
@@ -132,13 +131,31 @@ void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int6
     const int64_t item = size_of(c.x.dtype);
     const bool adjacent =
         c.plan.axis[0] == item && (!grad || c.plan.axis[2] == item) && (!hess || c.plan.axis[5] == item);
-    const bool direct = is_native(&c.x) && is_native(grad) && is_native(hess) &&
-                        (!grad || grad->dtype == c.x.dtype) && (!hess || hess->dtype == c.x.dtype) &&
-                        (adjacent || c.plan.n <= kMaxTile);
+    return is_native(&c.x) && is_native(grad) && is_native(hess) && (!grad || grad->dtype == c.x.dtype) &&
+           (!hess || hess->dtype == c.x.dtype) && (adjacent || c.plan.n <= kMaxTile);
+}
+
+/// Scratch memory of plain_batch: a stage for the logits, unless the gradients take them; one for the Hessians.
+template <class T>
+std::size_t plain_bytes(const ClassLoss& c) {
+    const auto takes_rows = [&](const MutableTensorView* view, int k) {
+        return view && holds_rows<T>(*view, c.plan, k);
+    };
+    const bool second = c.gradients.hess && !takes_rows(c.gradients.hess, 5);
+    const int stages = is_in_place<T>(c) ? 0 : second ? 2 : takes_rows(c.gradients.grad, 2) ? 0 : 1;
+    return Staging<T>(c.x, nullptr, c.plan).bytes(stages);
+}
+
+template <class T>
+void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label,
+                 const double* factor, T* loss, void* scratch) {
+    const KernelTable& table = active_table();
+    const auto* grad = c.gradients.grad;
+    const auto* hess = c.gradients.hess;
     ClassRows batch{};
     batch.hess_scale = c.gradients.hessian.scale;
     batch.hess_min = c.gradients.hessian.floor;
-    if (direct) {
+    if (is_in_place<T>(c)) {
         batch.x = {static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0]};
         batch.label = label;
         batch.loss = loss;
@@ -364,11 +381,7 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     const bool in_order = result.loss.empty();
     // Picking is little work however long the rows are.
     const int64_t task_rows = in_order || picked ? kRows : std::min(rows_per_task(c.plan), kRows);
-    const Staging<T> staging(c.x, nullptr, c.plan);
-    const std::size_t bytes =
-        picked  ? 0
-        : plain ? staging.bytes + (c.gradients.hess ? staging.rows * c.plan.n * sizeof(T) : 0)
-                : GeneralRows::kBytes;
+    const std::size_t bytes = picked ? 0 : plain ? plain_bytes<T>(c) : GeneralRows::kBytes;
     for_each_batch(c.plan, task_rows, bytes, [&](const Strides& at, int64_t rows, void* scratch) {
         Batch b;
         const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();

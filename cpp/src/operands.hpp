@@ -368,16 +368,24 @@ inline int64_t rows_per_task(const Plan& plan) {
     return (rows + tile - 1) / tile * tile;
 }
 
-/// Calls body(offsets of the first row, rows, scratch) for all rows of the plan.
+/// What the threads of a call may stage of rows, all together. Where each stages more than its share, fewer run.
+constexpr int64_t kStagedBytes = 1 << 20;
+
+/// Calls body(offsets of the first row, rows, scratch) for all rows of the plan. What scratch_bytes has beyond
+/// kScratchBytes is for staged rows.
 template <class Body>
 void for_each_batch(const Plan& plan, int64_t rows_per_task, std::size_t scratch_bytes, Body body) {
     const int64_t pieces = (plan.rows + rows_per_task - 1) / rows_per_task;
-    parallel_for(plan.batches * pieces, plan.size(), scratch_bytes, [&](int64_t task, void* scratch) {
-        const int64_t first = task % pieces * rows_per_task;
-        Strides at = plan.offset(task / pieces);
-        for (int k = 0; k < kMaxOperands; ++k) at[k] += first * plan.row[k];
-        body(at, std::min(rows_per_task, plan.rows - first), scratch);
-    });
+    const int64_t staged = std::max<int64_t>(static_cast<int64_t>(scratch_bytes) - kScratchBytes, 1);
+    parallel_for(
+        plan.batches * pieces, plan.size(), scratch_bytes,
+        [&](int64_t task, void* scratch) {
+            const int64_t first = task % pieces * rows_per_task;
+            Strides at = plan.offset(task / pieces);
+            for (int k = 0; k < kMaxOperands; ++k) at[k] += first * plan.row[k];
+            body(at, std::min(rows_per_task, plan.rows - first), scratch);
+        },
+        std::max<int64_t>(kStagedBytes / staged, 1));
 }
 
 inline Strides row_at(Strides at, const Plan& plan, int64_t row) {
@@ -404,15 +412,12 @@ struct Staging {
     const TensorView* where;
     const Plan& plan;
     int64_t rows;  ///< per stage
-    std::size_t bytes;
 
     Staging(const TensorView& x_, const TensorView* where_, const Plan& plan_)
-        : x(x_),
-          where(where_),
-          plan(plan_),
-          rows(std::clamp<int64_t>(4096 / plan_.n, 1, 64)),
-          bytes(kScratchBytes + rows * plan_.n * sizeof(T)) {}
+        : x(x_), where(where_), plan(plan_), rows(std::clamp<int64_t>(4096 / plan_.n, 1, 64)) {}
 
+    /// Of scratch memory with room for so many stages.
+    std::size_t bytes(int stages) const { return kScratchBytes + stages * rows * plan.n * sizeof(T); }
     static T* memory(void* scratch) {
         return reinterpret_cast<T*>(static_cast<char*>(scratch) + kScratchBytes);
     }
@@ -420,27 +425,38 @@ struct Staging {
         return {reinterpret_cast<char*>(memory), plan.n * int64_t{sizeof(T)}, sizeof(T)};
     }
 
-    /// Reads one row; operand 0 is x, operand 2 where.
-    void read_row(const Strides& at, T* row) const {
-        gather(static_cast<const char*>(x.data) + at[0], plan.axis[0], plan.n, x.dtype, x.swapped, row);
-        fill_masked(where, at[2], plan.axis[2], plan.n, row, -std::numeric_limits<T>::infinity());
+    /// Reads n elements of a row from `first` on; operand 0 is x, operand 2 where.
+    void read(const Strides& at, int64_t first, int64_t n, T* to) const {
+        gather(static_cast<const char*>(x.data) + at[0] + first * plan.axis[0], plan.axis[0], n, x.dtype,
+               x.swapped, to);
+        fill_masked(where, at[2] + first * plan.axis[2], plan.axis[2], n, to,
+                    -std::numeric_limits<T>::infinity());
     }
     void read_rows(const Strides& at, int64_t count, RowsOut to) const {
         for (int64_t r = 0; r < count; ++r)
-            read_row(row_at(at, plan, r), reinterpret_cast<T*>(to.data + r * to.row));
+            read(row_at(at, plan, r), 0, plan.n, reinterpret_cast<T*>(to.data + r * to.row));
     }
 };
+
+/// True if the rows of an operand are adjacent elements of T, which the kernels take in place.
+template <class T>
+bool holds_rows(const auto& view, const Plan& plan, int operand) {
+    bool holds = view.dtype == dtype_of<T> && !view.swapped && plan.axis[operand] == sizeof(T) &&
+                 is_aligned<T>(view.data);
+    for (const int64_t stride : view.strides) holds &= stride % int64_t{alignof(T)} == 0;
+    return holds;
+}
 
 /// Rows of T that the kernels write: an output's own where it holds such rows, else rows in memory that put() takes there.
 template <class T>
 class OutputRows {
   public:
     OutputRows(const MutableTensorView& out, const Plan& plan, int operand, RowsOut memory)
-        : out_(out), plan_(plan), operand_(operand), memory_(memory) {
-        inside_ = out.dtype == dtype_of<T> && !out.swapped && plan.axis[operand] == sizeof(T) &&
-                  is_aligned<T>(out.data);
-        for (const int64_t stride : out.strides) inside_ &= stride % int64_t{alignof(T)} == 0;
-    }
+        : out_(out),
+          plan_(plan),
+          operand_(operand),
+          memory_(memory),
+          inside_(holds_rows<T>(out, plan, operand)) {}
     /// The rows from the one at `at` on.
     RowsOut at(const Strides& at) const {
         if (!inside_) return memory_;
@@ -462,14 +478,19 @@ class OutputRows {
     bool inside_;
 };
 
+/// True if the kernels read the rows of x, operand 0, in place.
+template <class T>
+bool is_readable(const TensorView& x, const TensorView* where, const Plan& plan) {
+    return !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8) &&
+           (plan.axis[0] == size_of(x.dtype) || plan.n <= kMaxTile);
+}
+
 /// A batch of rows of x as the kernels read them: in place where they can, else staged `staging.rows` at a time. Calls
 /// run(table of the storage, rows, first, count).
 template <class T, class Run>
 void for_each_readable(const TensorView& x, const TensorView* where, const Plan& plan, const Strides& at,
                        int64_t rows, void* scratch, Run run) {
-    const bool native =
-        !where && !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
-    if (native && (plan.axis[0] == size_of(x.dtype) || plan.n <= kMaxTile)) {
+    if (is_readable<T>(x, where, plan)) {
         run(active_table().of(x.dtype),
             RowsIn{static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]}, int64_t{0}, rows);
         return;

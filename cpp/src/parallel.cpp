@@ -142,8 +142,10 @@ int threads_for([[maybe_unused]] std::int64_t work) {
 #endif
 }
 
-void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body) {
-    [[maybe_unused]] const int wanted = static_cast<int>(std::min<std::int64_t>(threads_for(work), tasks));
+void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body,
+                  std::int64_t most) {
+    [[maybe_unused]] const int wanted =
+        static_cast<int>(std::min({std::int64_t{threads_for(work)}, tasks, most}));
     const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
 #if defined(_OPENMP)
     if (wanted > 1) {

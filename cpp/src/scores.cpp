@@ -29,17 +29,18 @@ struct Workspace {
     std::size_t lists, bytes;
     Workspace(const TensorView& x, const Plan& plan, int64_t k)
         : staging(x, nullptr, plan),
-          lists((staging.bytes + 63) / 64 * 64),
+          lists((staging.bytes(!is_in_place(x, plan)) + 63) / 64 * 64),
           bytes(lists + (2 * k + (k > kShortList ? plan.n : 0)) * sizeof(double)) {}
 
+    static bool is_in_place(const TensorView& x, const Plan& plan) {
+        return is_readable<T>(x, nullptr, plan) && plan.axis[0] == size_of(x.dtype);
+    }
     AdjacentRow row(const Strides& at, void* scratch) const {
         const TensorView& x = staging.x;
-        const bool native =
-            !x.swapped && is_floating(x.dtype) && (x.dtype == DType::float64) == (sizeof(T) == 8);
-        if (native && staging.plan.axis[0] == size_of(x.dtype))
+        if (is_in_place(x, staging.plan))
             return {active_table().of(x.dtype), x.dtype, static_cast<const char*>(x.data) + at[0],
                     staging.plan.n};
-        staging.read_row(at, Staging<T>::memory(scratch));
+        staging.read(at, 0, staging.plan.n, Staging<T>::memory(scratch));
         return {active_table().of(dtype_of<T>), dtype_of<T>, Staging<T>::memory(scratch), staging.plan.n};
     }
     double* values(void* scratch) const {

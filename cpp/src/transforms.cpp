@@ -14,7 +14,8 @@ void transform_staged(const TensorView& x, const MutableTensorView& y, const Tra
     const RowKernel run = active_table().of(dtype_of<T>).*kernel;
     const Staging<T> staging(x, options.where, plan);
     for_each_batch(
-        plan, rows_per_task(plan), staging.bytes, [&](const Strides& at, int64_t rows, void* scratch) {
+        plan, rows_per_task(plan), staging.bytes(!holds_rows<T>(y, plan, 1)),
+        [&](const Strides& at, int64_t rows, void* scratch) {
             const OutputRows<T> output(y, plan, 1, staging.rows_in(Staging<T>::memory(scratch)));
             for (int64_t first = 0; first < rows; first += staging.rows) {
                 const int64_t count = std::min(staging.rows, rows - first);
@@ -122,13 +123,17 @@ class WeightedLogsumexp {
 
 constexpr int64_t kRows = 1024;  ///< of a task at the most: its results wait on the stack
 
-/// logsumexp of a row that has no finite maximum or a NaN: a NaN wins, else the maximum is the result.
+/// logsumexp of a row that has no finite maximum or a NaN: a NaN wins, else the maximum is the result. piece: kPiece.
 template <class T>
-double infinite_logsumexp(const T* row, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) {
-        if (row[i] != row[i]) return std::numeric_limits<double>::quiet_NaN();
-    }
-    return *std::max_element(row, row + n);
+double infinite_logsumexp(const Staging<T>& staging, const Strides& at, T* piece) {
+    double result = -std::numeric_limits<double>::infinity();
+    for_each_piece_of_row(staging.plan.n, [&](int64_t first, int64_t n) {
+        staging.read(at, first, n, piece);
+        for (int64_t i = 0; i < n; ++i) {
+            if (!(piece[i] <= result) && result == result) result = static_cast<double>(piece[i]);
+        }
+    });
+    return result == result ? result : std::numeric_limits<double>::quiet_NaN();
 }
 
 /// The logsumexp of a task's rows, without weights.
@@ -145,9 +150,7 @@ void plain_logsumexp(const TensorView& x, const TensorView* where, const Plan& p
     for (int64_t r = 0; r < rows; ++r) {
         value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
         if (rest[r] == rest[r]) continue;
-        T* const row = Staging<T>::memory(scratch);
-        staging.read_row(row_at(at, plan, r), row);
-        value[r] = infinite_logsumexp(row, plan.n);
+        value[r] = infinite_logsumexp(staging, row_at(at, plan, r), static_cast<T*>(scratch));
     }
 }
 
@@ -155,7 +158,8 @@ template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
     const Staging<T> staging(x, options.where, plan);
-    const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : staging.bytes;
+    const std::size_t bytes =
+        options.b ? WeightedLogsumexp::kBytes : staging.bytes(!is_readable<T>(x, options.where, plan));
     for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
                    [&](const Strides& at, int64_t rows, void* scratch) {
                        double value[kRows];
@@ -176,21 +180,25 @@ void backward(const TensorView& y, const TensorView& dy, const MutableTensorView
               BackwardKernel<T> ComputeKernels<T>::* kernel) {
     const BackwardKernel<T> run = active_table().compute<T>().*kernel;
     const int64_t n = plan.n;
-    for_each_batch(
-        plan, rows_per_task(plan), 2 * n * sizeof(T), [&](const Strides& at, int64_t rows, void* scratch) {
-            T* const buffer = static_cast<T*>(scratch);
-            const RowsOut memory{reinterpret_cast<char*>(buffer + n), 0, sizeof(T)};
-            const OutputRows<T> output(dx, plan, 2, memory);
-            for (int64_t r = 0; r < rows; ++r) {
-                const Strides here = row_at(at, plan, r);
-                T* const to = reinterpret_cast<T*>(output.at(here).data);
-                const T* const a = block_of(y, here[0], plan.axis[0], n, buffer);
-                // dx has room for dy, unless it is y.
-                const T* const b = block_of(dy, here[1], plan.axis[1], n, a == to ? buffer + n : to);
-                run(a, b, to, n);
-                output.put(here, 1);
-            }
-        });
+    const Staging<T> staging(y, nullptr, plan);
+    // The second row is for results, and for dy where dx has no room.
+    const bool second = !holds_rows<T>(dx, plan, 2) || (dx.data == y.data && !holds_rows<T>(dy, plan, 1));
+    for_each_batch(plan, rows_per_task(plan), staging.bytes(second ? 2 : !holds_rows<T>(y, plan, 0)),
+                   [&](const Strides& at, int64_t rows, void* scratch) {
+                       T* const buffer = Staging<T>::memory(scratch);
+                       const RowsOut memory{reinterpret_cast<char*>(buffer + n), 0, sizeof(T)};
+                       const OutputRows<T> output(dx, plan, 2, memory);
+                       for (int64_t r = 0; r < rows; ++r) {
+                           const Strides here = row_at(at, plan, r);
+                           T* const to = reinterpret_cast<T*>(output.at(here).data);
+                           const T* const a = block_of(y, here[0], plan.axis[0], n, buffer);
+                           // dx has room for dy, unless it is y.
+                           const T* const b =
+                               block_of(dy, here[1], plan.axis[1], n, a == to ? buffer + n : to);
+                           run(a, b, to, n);
+                           output.put(here, 1);
+                       }
+                   });
 }
 
 void backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx, int axis_,

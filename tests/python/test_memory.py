@@ -1,8 +1,9 @@
-"""Memory beyond input and output: at most 1 MiB and 16 bytes for each row, for every loss, transform and layout.
+"""Memory beyond input and output: at most 1 MiB and 16 bytes for each row, for every loss, transform and layout, on
+one thread and on two.
 
 A child process counts the pages that a call touches for the first time: no page is counted that was there before, none
 is missed that is given back before the call returns. Every call runs once beforehand, for its code, and in a thread of
-its own, since threads keep their scratch memory; a small call first touches that thread's stack.
+its own, since threads keep their scratch memory; small calls first touch its stack, and its team's.
 Must not: values.
 """
 
@@ -25,6 +26,7 @@ ROWS, CLASSES = 4, 128256
 MANY = 300_000
 LIMIT = (1 << 20) + 16 * 1024  # for 1024 rows; for the few here, the last part is that of pages in use in part
 SMALL = np.zeros((2, 3), np.float32)
+TEAM = np.zeros((1 << 12, 1 << 5), np.float32)[:, ::2]  # work for two threads
 LAYOUTS = {
     "native": lambda x: x,
     "swapped": lambda x: x.astype(x.dtype.newbyteorder("S")),
@@ -104,6 +106,7 @@ def touched(call):
 
     def work():
         softloss.cross_entropy_and_grad(SMALL, [0, 1], sample_weight=[1, 1])
+        softloss.cross_entropy_grad_hess(TEAM, np.zeros(len(TEAM), int))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         results = call()
         pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -116,10 +119,10 @@ def touched(call):
     return result[0]
 
 
-def report(several, limit):
+def report(several, limit, threads):
     """Runs in the child: prints the calls that touch too much."""
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: large pages would be counted as one
-    softloss.set_num_threads(1)
+    softloss.set_num_threads(threads)
     softloss.set_cache_limit(0)
     if not 4 << 20 <= touched(lambda: np.ones(4 << 20, np.uint8).any()) <= 5 << 20:
         print("not counted here")
@@ -135,7 +138,7 @@ def child(*arguments):
     """What this file prints as a program. Memory that is given back goes to the system at once."""
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(
-        [sys.executable, __file__, *arguments], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, __file__, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -148,18 +151,24 @@ def assert_within(*arguments):
     assert not offenders
 
 
+on_one_and_two = pytest.mark.parametrize("threads", [1, 2])
+
+
+@on_one_and_two
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_memory_of_long_rows(dtype, layout):
-    assert_within(dtype, layout)
+def test_memory_of_long_rows(dtype, layout, threads):
+    assert_within(threads, dtype, layout)
 
 
-def test_memory_of_many_rows():
-    assert_within("rows")
+@on_one_and_two
+def test_memory_of_many_rows(threads):
+    assert_within(threads, "rows")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["rows"]:
-        report(calls_on_many_rows(), (1 << 20) + 16 * MANY)
+    team, *what = sys.argv[1:]
+    if what == ["rows"]:
+        report(calls_on_many_rows(), (1 << 20) + 16 * MANY, int(team))
     else:
-        report(calls(sys.argv[1], LAYOUTS[sys.argv[2]]), LIMIT)
+        report(calls(what[0], LAYOUTS[what[1]]), LIMIT, int(team))
