@@ -5,13 +5,14 @@
 // Rows go one at a time, so that all passes over a row but the first find it in the cache. Nothing of the size of the
 // input is allocated.
 #include <atomic>
+#include <functional>
 
 #include "operands.hpp"
 
 namespace softloss {
 namespace {
 
-/// Up to this many, the largest are kept sorted while the row is read; more are sorted at the end.
+/// Up to this many, the largest are kept sorted while the row is read; more are kept in a heap.
 constexpr int64_t kShortList = 128;
 
 /// One row as adjacent elements, and the kernels that read them.
@@ -22,7 +23,7 @@ struct AdjacentRow {
     int64_t n;
 };
 
-/// Memory of a task: a staged row (operands.hpp), then k values, k indices and a row in double.
+/// Memory of a task: a staged row (operands.hpp), then k values and k indices.
 template <class T>
 struct Workspace {
     Staging<T> staging;
@@ -30,7 +31,7 @@ struct Workspace {
     Workspace(const TensorView& x, const Plan& plan, int64_t k)
         : staging(x, nullptr, plan),
           lists((staging.bytes(!is_in_place(x, plan)) + 63) / 64 * 64),
-          bytes(lists + (2 * k + (k > kShortList ? plan.n : 0)) * sizeof(double)) {}
+          bytes(lists + 2 * k * sizeof(double)) {}
 
     static bool is_in_place(const TensorView& x, const Plan& plan) {
         return is_readable<T>(x, nullptr, plan) && plan.axis[0] == size_of(x.dtype);
@@ -49,24 +50,34 @@ struct Workspace {
 };
 
 /// The k largest of a row; NaN and -inf come last, in order of index.
-void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index, double* wide) {
+void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index) {
     int64_t held = 0;
     if (k <= kShortList) {
         held = row.kernels.top(row.data, row.n, k, value, index);
     } else {
-        gather(static_cast<const char*>(row.data), size_of(row.dtype), row.n, row.dtype, false, wide);
-        std::vector<int64_t> order;
-        for (int64_t i = 0; i < row.n; ++i) {
-            if (wide[i] > -std::numeric_limits<double>::infinity()) order.push_back(i);
+        // Values with the negative of their index: of equal ones the first is the larger. The least lies on top.
+        std::vector<std::pair<double, int64_t>> heap;
+        double least = -std::numeric_limits<double>::infinity();  // of the k so far
+        const int64_t item = size_of(row.dtype);
+        for (int64_t first = 0; first < row.n; first += kBuffer) {
+            double piece[kBuffer];
+            const int64_t n = std::min(kBuffer, row.n - first);
+            gather(static_cast<const char*>(row.data) + first * item, item, n, row.dtype, false, piece);
+            for (int64_t i = 0; i < n; ++i) {
+                if (!(piece[i] > least)) continue;
+                if (static_cast<int64_t>(heap.size()) == k) {
+                    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+                    heap.pop_back();
+                }
+                heap.emplace_back(piece[i], -(first + i));
+                std::push_heap(heap.begin(), heap.end(), std::greater<>());
+                if (static_cast<int64_t>(heap.size()) == k) least = heap.front().first;
+            }
         }
-        const int64_t numbers = static_cast<int64_t>(order.size());
-        held = std::min(k, numbers);
-        std::partial_sort(
-            order.begin(), order.begin() + held, order.begin() + numbers,
-            [&](int64_t a, int64_t b) { return wide[a] != wide[b] ? wide[a] > wide[b] : a < b; });
-        for (int64_t i = 0; i < held; ++i) {
-            index[i] = order[i];
-            value[i] = wide[order[i]];
+        std::sort_heap(heap.begin(), heap.end(), std::greater<>());
+        for (const auto& [largest, place] : heap) {
+            value[held] = largest;
+            index[held++] = -place;
         }
     }
     std::vector<int64_t> taken(index, index + held);
@@ -129,7 +140,7 @@ void topk_rows(const TensorView& x, const MutableTensorView& prob, const Mutable
                        for (int64_t r = 0; r < rows; ++r) {
                            const Strides here = row_at(at, plan, r);
                            const AdjacentRow row = space.row(here, scratch);
-                           find_top(row, k, value, places, value + 2 * k);
+                           find_top(row, k, value, places);
                            row.kernels.softmax_at(row.data, row.n, places, k, p,
                                                   {options.temperature, false, scratch});
                            for (int64_t i = 0; i < k; ++i) {
@@ -197,7 +208,7 @@ void token_rows(const Tokens& t) {
                 put(t.out.rank, here, 3, 0, 0, label ? 1 + scores.greater : int64_t{0});
                 put(t.out.entropy, here, 2, 0, 0, static_cast<double>(rest) + scores.gap);
                 if (k == 0) continue;
-                find_top(row, k, value, places, value + 2 * k);
+                find_top(row, k, value, places);
                 for (int64_t i = 0; i < k; ++i) {
                     put(t.out.top_logprob, here, 4, t.out.top_logprob->strides.back(), i, logprob(value[i]));
                     put(t.out.top_index, here, 5, t.out.top_index->strides.back(), i, places[i]);

@@ -84,8 +84,9 @@ def calls(dtype, lay_out):
     yield "sigmoid", lambda: f.sigmoid(x)
     yield "softmax_backward", lambda: f.softmax_backward(p, x)
     yield "log_softmax_backward", lambda: f.log_softmax_backward(x, p)
-    yield "token_logprobs", lambda: f.token_logprobs(x, labels, top_k=5)
-    yield "softmax_topk", lambda: f.softmax_topk(x, 5)
+    for k in (5, 200):
+        yield f"token_logprobs {k}", lambda k=k: f.token_logprobs(x, labels, top_k=k)
+        yield f"softmax_topk {k}", lambda k=k: f.softmax_topk(x, k)
 
 
 def calls_on_many_rows():
