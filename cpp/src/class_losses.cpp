@@ -454,7 +454,7 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     if (c.target.dtype == DType::boolean) fail("target must hold class indices or probabilities, got bool");
     check_target_shape(x, c.target, c.axis, c.name);
     if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
-        fail("label_smoothing must lie in [0, 1], got " + std::to_string(options.label_smoothing));
+        fail("label_smoothing must lie in [0, 1], got " + text_of(options.label_smoothing));
     }
     check_temperature(options.temperature);
     const Dims row_shape = without_axis(x.shape, c.axis);
@@ -473,11 +473,8 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     if (losses && !is_floating(losses->dtype)) fail("losses must be an array of floats");
     check_gradient(c, c.gradients.grad, "grad_out");
     check_gradient(c, c.gradients.hess, "hess_out");
-    if (classes == 0 && c.rows > 0) {
-        fail(name + " of shape " + to_string(x.shape) + " has no classes: axis " + std::to_string(c.axis) +
-             " has length 0");
-    }
     if (c.rows == 0) return;
+    check_classes(x, c.axis, c.name);
     const Dims none(x.ndim(), 0);
     const auto optional = [&](const MutableTensorView* view) { return view ? strides_of(*view) : none; };
     const Dims operands[] = {

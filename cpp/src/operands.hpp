@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -27,6 +29,16 @@ using std::int64_t;
 
 [[noreturn]] inline void fail(const std::string& message) {
     throw std::invalid_argument(message);
+}
+
+/// A number in as few digits as tell it from all others: what lies just outside a range must not look as if it were inside.
+inline std::string text_of(double value) {
+    char text[32];
+    for (int digits = 6; digits <= 17; ++digits) {
+        std::snprintf(text, sizeof text, "%.*g", digits, value);
+        if (std::strtod(text, nullptr) == value) break;
+    }
+    return text;
 }
 
 // ---- elements of any dtype ------------------------------------------------------------------------------------------
@@ -236,7 +248,7 @@ inline DType compute_dtype(const TensorView& x) {
 inline void check_hessian(const HessianOptions& h) {
     const auto check = [](const char* name, double value) {
         if (!(value >= 0 && std::isfinite(value)))
-            fail(std::string(name) + " must be finite and not negative, got " + std::to_string(value));
+            fail(std::string(name) + " must be finite and not negative, got " + text_of(value));
     };
     check("hess_scale", h.scale);
     check("hess_min", h.floor);
@@ -244,7 +256,7 @@ inline void check_hessian(const HessianOptions& h) {
 inline void check_temperature(double t) {
     if (!(t > 0 && std::isfinite(t) && std::isfinite(static_cast<float>(1 / t)) &&
           static_cast<float>(1 / t) > 0)) {
-        fail("temperature must be positive and finite, got " + std::to_string(t));
+        fail("temperature must be positive and finite, got " + text_of(t));
     }
 }
 inline void check_where(const TensorView* where) {
@@ -280,6 +292,13 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
             at[d] = 0;
         }
     }
+}
+
+/// Rows, but nothing in them.
+inline void check_classes(const TensorView& x, int axis, const char* name) {
+    if (x.shape[axis] > 0) return;
+    fail(std::string(name) + " of shape " + to_string(x.shape) + " has no classes: axis " +
+         std::to_string(axis) + " has length 0");
 }
 
 /// target fits x without the axis (class indices) or x (class probabilities).
@@ -351,7 +370,7 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
         place += place_of(i, view.shape);
         return false;
     });
-    fail(place + " = " + std::to_string(value) + " lies outside [0, 1]");
+    fail(place + " = " + text_of(value) + " lies outside [0, 1]");
 }
 
 // ---- batches of rows ---------------------------------------------------------------------------------------------------

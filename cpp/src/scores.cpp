@@ -253,7 +253,7 @@ void token_logprobs(const TensorView& logits, const TensorView& target, const To
     check_result(out.top_logprob, lists, false, logits, "top_logprob");
     check_result(out.top_index, lists, true, logits, "top_index");
     if (checked_size(rows) == 0) return;
-    if (classes == 0) fail("logits of shape " + to_string(logits.shape) + " has no classes");
+    check_classes(logits, axis, "logits");
     check_labels(target, classes, options.ignore_index);
     const Dims none(logits.ndim(), 0);
     const auto per_row = [&](const MutableTensorView* a, const MutableTensorView* b) {

@@ -140,11 +140,12 @@ struct Array {
 
     static void refuse_masked(const char* argument, py::handle value) {
         if (!py::hasattr(value, "mask") || !py::hasattr(value, "filled")) return;
-        throw py::type_error(
-            std::string(argument) +
-            (std::string_view(argument) == "where"
-                 ? " is a masked array; pass a plain array of bool"
-                 : " is a masked array; pass .filled(value), or the mask as where= or sample_weight="));
+        const std::string_view name = argument;
+        throw py::type_error(std::string(name) + " is a masked array; pass " +
+                             (name == "where" ? "a plain array of bool"
+                              : name.ends_with("out")
+                                  ? "its .data"
+                                  : ".filled(value), or the mask as where= or sample_weight="));
     }
     const py::detail::PyArray_Proxy& fields() const { return *py::detail::array_proxy(array.ptr()); }
     py::handle descr() const { return fields().descr; }
