@@ -215,10 +215,11 @@ def test_readme(app: Path, home: Path, name: str) -> None:
     assert output.splitlines()[-1] == readme_output()
 
 
-def test_readme_add_subdirectory(app: Path) -> None:
-    text = blocks("cmake")[0].replace("find_package(softloss CONFIG REQUIRED)", "add_subdirectory(softloss)")
-    assert "`add_subdirectory(softloss)`" in README
-    (app / "CMakeLists.txt").write_text(text)
+@pytest.mark.parametrize("part", ["add_subdirectory(softloss)", "FetchContent"])
+def test_readme_as_a_part(app: Path, part: str) -> None:
+    assert part in README
+    lines = blocks("cmake")[1] if part == "FetchContent" else part
+    (app / "CMakeLists.txt").write_text(blocks("cmake")[0].replace("find_package(softloss CONFIG REQUIRED)", lines))
     cmake(app / "build", source=app)
     assert run(app / "build/app").strip() == readme_output()
 
