@@ -131,8 +131,11 @@ bool is_in_place(const ClassLoss& c) {
     const int64_t item = size_of(c.x.dtype);
     const bool adjacent =
         c.plan.axis[0] == item && (!grad || c.plan.axis[2] == item) && (!hess || c.plan.axis[5] == item);
-    return is_native(&c.x) && is_native(grad) && is_native(hess) && (!grad || grad->dtype == c.x.dtype) &&
-           (!hess || hess->dtype == c.x.dtype) && (adjacent || c.plan.n <= kMaxTile);
+    // Hessians of halves have no kernels of their own.
+    const bool same =
+        (!grad || grad->dtype == c.x.dtype) && (!hess || (hess->dtype == c.x.dtype && item >= 4));
+    return is_native(&c.x) && is_native(grad) && is_native(hess) && same &&
+           (adjacent || c.plan.n <= kMaxTile);
 }
 
 /// Scratch memory of plain_batch: a stage for the logits, unless the gradients take them; one for the Hessians.

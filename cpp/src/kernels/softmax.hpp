@@ -317,15 +317,13 @@ void class_loss_rows(const ClassRows& c, std::int64_t rows, std::int64_t n, cons
     using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
     const Labels<T> labels{c, kStorage<S>, temperature, n};
+    const auto run = [&](auto op) SOFTLOSS_LAMBDA { run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op); };
     if (c.hess.data) {
-        ClassGradient<T, true> op{labels, {}};
-        run_rows<S>(c.x, c.grad, c.hess, rows, n, options, op);
+        if constexpr (sizeof(S) == sizeof(T)) run(ClassGradient<T, true>{labels, {}});
     } else if (c.grad.data) {
-        ClassGradient<T, false> op{labels, {}};
-        run_rows<S>(c.x, c.grad, {}, rows, n, options, op);
+        run(ClassGradient<T, false>{labels, {}});
     } else {
-        Collected<T, Labels<T>> op{labels};
-        run_rows<S>(c.x, {}, {}, rows, n, options, op);
+        run(Collected<T, Labels<T>>{labels});
     }
     if (options.stream) fence();
 }

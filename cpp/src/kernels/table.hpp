@@ -44,7 +44,8 @@ struct ClassRows {
     const std::int64_t* label;  ///< (rows)
     void* loss = nullptr;       ///< T (rows); may be null
     RowsOut grad{};             ///< grad[r, i] = factor[r] (p[r, i] - [i = label[r]]); data may be null
-    RowsOut hess{};  ///< hess[r, i] = max(hess_scale factor[r] p (1 - p), hess_min); data may be null
+    /// hess[r, i] = max(hess_scale factor[r] p (1 - p), hess_min); data may be null, and is for halves
+    RowsOut hess{};
     const double* factor = nullptr;  ///< (rows), with grad or hess
     double hess_scale = 1, hess_min = 0;
 };
