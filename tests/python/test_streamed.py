@@ -1,7 +1,7 @@
 """Results too large for the caches are written past them, in whole lines: the same bits as those of small calls.
 
-Lives here: large rows of every kind of line (whole, shared by rows, beside a row of NaN). Must not: values, which the
-other tests check on small arrays.
+Lives here: large rows of every kind of line (whole, shared by rows, beside a row of NaN), along any axis.
+Must not: values, which the other tests check on small arrays.
 """
 
 import numpy as np
@@ -77,3 +77,37 @@ def test_streamed_rows_apart():
     expected = np.concatenate([softloss.softmax(part) for part in np.array_split(x, PIECES)])
     np.testing.assert_array_equal(room[:, 1:1001], expected)
     assert (room[:, 0] == 7).all() and (room[:, 1001:] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "dtype, columns, offset",
+    [
+        (np.float32, 4096, 0),  # whole lines
+        (np.float32, 1040, 0),  # the same, of which groups of rows take a part
+        (np.float32, 4096, 5),  # lines that rows share
+        (np.float32, 1041, 0),
+        (np.float64, 1032, 0),
+    ],
+)
+def test_streamed_columns(dtype, columns, offset):
+    """Classes along an axis that is not the last."""
+    classes = 21
+    x = logits(columns, dtype)
+    x = x[: len(x) // classes * classes].reshape(-1, classes, columns)
+    x = np.concatenate([x, x[:3]])
+    target = np.random.default_rng(0).integers(0, classes, (len(x), columns))
+    target[2, ::3] = -100
+    parts = [(x[i], target[i]) for i in range(len(x))]
+    out, room, first = memory(x.shape, dtype, offset)
+
+    def check(result, expected):
+        assert result.tobytes() == np.stack(expected).tobytes()
+        assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+
+    check(softloss.log_softmax(x, 1, out=out), [softloss.log_softmax(part, 0) for part, _ in parts])
+    out[...] = x
+    check(softloss.softmax(out, 1, out=out), [softloss.softmax(part, 0) for part, _ in parts])
+    one = softloss.cross_entropy_and_grad(x, target, axis=1, reduction="none", grad_out=out)
+    many = [softloss.cross_entropy_and_grad(a, b, axis=0, reduction="none") for a, b in parts]
+    check(one.grad, [each.grad for each in many])
+    assert one.loss.tobytes() == np.stack([each.loss for each in many]).tobytes()
