@@ -225,6 +225,11 @@ class GeneralRows {
     }
 
   private:
+    /// a / b to twice the precision.
+    static Sum quotient(double a, double b) {
+        const double q = a / b;
+        return {q, std::fma(-q, b, a) / b};
+    }
     double smoothing() const { return c_.options.label_smoothing; }
     double uniform() const { return smoothing() / static_cast<double>(c_.plan.n); }
     int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }
@@ -250,14 +255,6 @@ class GeneralRows {
         for (int64_t i = 0; i < n; ++i) mixed_[i] = q[i] * w[i];
         return mixed_;
     }
-    /// (1 - e) w q + e / C w
-    const double* smoothed_targets(int64_t first, int64_t n) {
-        const double* const q = targets(first, n);
-        if (smoothing() == 0) return q;
-        const double* const w = weights(first, n);
-        for (int64_t i = 0; i < n; ++i) mixed_[i] = (1 - smoothing()) * q[i] + uniform() * w[i];
-        return mixed_;
-    }
     void put_gradient(int64_t first, int64_t n) {
         if (factor_ == 0) std::fill(gradient_, gradient_ + n, 0);
         const MutableTensorView& to = *c_.gradients.grad;
@@ -273,7 +270,7 @@ class GeneralRows {
         for_each_piece([&](int64_t first, int64_t n) {
             row.maximum = std::max(row.maximum, kernels.largest(scores(first, n), n));
         });
-        Sum gap, mass, even_gap, even_mass, all;
+        Sum gap, mass, even_gap, even_mass;
         for_each_piece([&](int64_t first, int64_t n) {
             const double* const x = scores(first, n);
             kernels.add_exponentials(x, n, row);
@@ -284,14 +281,18 @@ class GeneralRows {
             const double* const w = weights(first, n);
             add(even_gap, kernels.gap(x, w, n, row.maximum));
             add(even_mass, {sum(w, n), 0});
-            add(all, {sum(smoothed_targets(first, n), n), 0});
         });
         kernels.finish(row);
-        if (smoothing() == 0) all = mass;
+        const double kept = 1 - smoothing();
+        const SoftShares shares{{kept, (1 - kept) - smoothing()},
+                                quotient(smoothing(), static_cast<double>(c_.plan.n)),
+                                mass,
+                                even_mass,
+                                quotient(factor_, c_.options.temperature)};
         for_each_piece([&](int64_t first, int64_t n) {
             if (!c_.gradients.grad) return;
-            kernels.gradient(scores(first, n), smoothed_targets(first, n), gradient_, n, row, total(all),
-                             factor_ / c_.options.temperature);
+            kernels.gradient(scores(first, n), targets(first, n),
+                             smoothing() == 0 ? nullptr : weights(first, n), gradient_, n, row, shares);
             put_gradient(first, n);
         });
         const auto part = [&](const Sum& gaps, const Sum& masses) {

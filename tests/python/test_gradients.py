@@ -320,6 +320,20 @@ def test_long_rows(dtype):
         reference.assert_ulps(softloss.cross_entropy_and_grad(x, target).grad, true.grad, 3)
 
 
+def test_options_of_soft_targets_add_no_error():
+    """Each is a factor of p, the target or both, which may cancel in part. float64, the dtype of the computation."""
+    rng = np.random.default_rng(2)
+    x, target = rng.uniform(-4, 4, (1000, 100)), rng.random((1000, 100))
+    target /= target.sum(-1, keepdims=True)
+    several = {"weight": rng.uniform(0.25, 2, 100), "label_smoothing": 0.1, "temperature": 3.0}
+    for options in (*({name: value} for name, value in several.items()), several):
+        for sample_weight in (None, rng.uniform(0, 2, 1000)):
+            options = {**options, "sample_weight": sample_weight}
+            true = reference.cross_entropy_and_grad(x, target, **options)
+            actual = softloss.cross_entropy_and_grad(x, target, **options)
+            reference.assert_ulps(actual.grad, true.grad, 3, str(list(options)), true.scale)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", SPECIAL_VALUES)
 def test_infinities_and_nan(kind, dtype):

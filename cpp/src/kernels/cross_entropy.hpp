@@ -106,22 +106,31 @@ void finish_logits(LogitRow& row) {
     row.inverse = {first(inverse.hi), first(inverse.lo)};
 }
 
-/// g[i] = factor (total p[i] - q[i]); where x is the maximum, p = 1 - others_share.
-void soft_gradient(const double* x, const double* q, double* g, std::int64_t n, const LogitRow& row,
-                   double total, double factor) {
+/// g[i] = factor (total p[i] - share[i]); where x is the maximum, p = 1 - others_share. In pairs, rounded once: each product
+/// counts in full where the two cancel in part.
+void soft_gradient(const double* x, const double* q, const double* w, double* g, std::int64_t n,
+                   const LogitRow& row, const SoftShares& shares) {
     using D = V<double>;
+    const auto pair = [](const Sum& s) SOFTLOSS_LAMBDA { return splat_pair<D>(s.value, s.error); };
+    const auto minus = [](const Pair<D>& a) SOFTLOSS_LAMBDA { return Pair<D>{-a.hi, -a.lo}; };
     const Temperature<double> temperature(row.temperature);
-    const D all = splat<D>(total), f = splat<D>(factor), others = splat<D>(total * row.others_share);
-    const auto inverse = splat_pair<D>(row.inverse.value, row.inverse.error);
+    const D zero = splat<D>(0);
+    const Pair<D> kept = pair(shares.kept), even = pair(shares.even), factor = pair(shares.factor),
+                  inverse = pair(row.inverse), total = kept * pair(shares.sum_q) + even * pair(shares.sum_w),
+                  others = total * splat_pair<D>(row.others_share, 0);
     with_reference<double>(splat<D>(row.maximum), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
         for_each_vector<kLanes<double>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-            const D weight = load_some(q + i, valid), xi = load_some(x + i, valid);
-            const D e = ref.exp(xi).value();
-            const D plain = fma(all, fma(e, inverse.hi, e * inverse.lo), -weight);
-            // Only above 1/2 is 1 - p the smaller of the two.
-            const D at_maximum = row.others_share < 0.5 ? (all - weight) - others : plain;
-            const D slope = select(equal(xi, ref.maximum), at_maximum, plain);
-            store_some(g + i, canonical<double>(f * slope), valid);
+            const D xi = load_some(x + i, valid);
+            Pair<D> share = kept * Pair<D>{load_some(q + i, valid), zero};
+            if (w) share = share + even * Pair<D>{load_some(w + i, valid), zero};
+            Pair<D> slope = total * (ref.exp(xi).pair() * inverse) + minus(share);
+            if (row.others_share < 0.5) {  // only above 1/2 is 1 - p the smaller of the two
+                const Pair<D> rest = (total + minus(share)) + minus(others);
+                const auto is_maximum = equal(xi, ref.maximum);
+                slope = {select(is_maximum, rest.hi, slope.hi), select(is_maximum, rest.lo, slope.lo)};
+            }
+            const Pair<D> result = factor * slope;
+            store_some(g + i, canonical<double>(result.hi + result.lo), valid);
         });
     });
 }

@@ -120,15 +120,20 @@ struct LogitRow {
     Sum inverse{};                          ///< of the sum of all exponentials, in their unit
 };
 
+/// What each class of a row takes part in its loss: share = kept q + even w. Its total follows from the sums of q and w.
+struct SoftShares {
+    Sum kept{1}, even{}, sum_q{}, sum_w{}, factor{};
+};
+
 /// What soft targets, smoothing, probabilities as input and the weights of logsumexp need: pieces of rows in double,
 /// weighted by q, with 0 * inf = 0.
 struct WeightedKernels {
     double (*largest)(const double* x, std::int64_t n);
     void (*add_exponentials)(const double* x, std::int64_t n, LogitRow& row);  ///< to others and maxima
     void (*finish)(LogitRow& row);                                             ///< all that follows from them
-    /// g[i] = factor (total p[i] - q[i]), p = softmax(x). g may be q.
-    void (*gradient)(const double* x, const double* q, double* g, std::int64_t n, const LogitRow& row,
-                     double total, double factor);
+    /// g[i] = factor (total p[i] - share[i]), p = softmax(x). w may be null.
+    void (*gradient)(const double* x, const double* q, const double* w, double* g, std::int64_t n,
+                     const LogitRow& row, const SoftShares& shares);
     Sum (*gap)(const double* x, const double* q, std::int64_t n, double maximum);  ///< of q (maximum - x)
     Sum (*surprisal)(const double* x, const double* q, std::int64_t n);            ///< of q -log(x)
     Sum (*exp_sum)(const double* x, const double* q, std::int64_t n,
