@@ -465,8 +465,8 @@ struct LineWriters {
     using T = Compute<S>;
     const Finish& finish;
     std::int64_t pitch, n;
-    const T* from = nullptr;
-    RowsOut y{};
+    const T* from;
+    RowsOut y;
     int count = 0;
 
     struct Row {
@@ -511,7 +511,7 @@ template <class S, class Op>
     T* const stash = static_cast<T*>(options.scratch);
     Stats<T> stats;
     typename Op::Finish finish;
-    LineWriters<S, typename Op::Finish> writers{finish, pitch, n};
+    LineWriters<S, typename Op::Finish> writers{finish, pitch, n, stash, y};
     SharedLine<S> shared;
     const auto write = [&](int r) SOFTLOSS_LAMBDA {
         const auto row = writers[r];
