@@ -23,14 +23,26 @@ SOFTLOSS_INLINE V share_of(V numerator, Pair<V> whole) {
     return fma(fma(-q, whole.lo, fma(-q, whole.hi, numerator)), r, q);
 }
 
-/// <= 1.6 ULP; sigmoid(+-inf) = 1, 0.
-template <class V>
-SOFTLOSS_INLINE V sigmoid(V x) {
+/// <= 1.6 ULP; sigmoid(+-inf) = 1, 0. K vectors side by side.
+template <int K, class V>
+SOFTLOSS_INLINE void sigmoid(const V (&x)[K], V (&y)[K]) {
     using T = typename LanesOf<V>::type;
-    const V zero = splat<V>(0), c = splat<V>(kExpFactor<T>), down = splat<V>(kExpDown<T>);
+    const V c = splat<V>(kExpFactor<T>), down = splat<V>(kExpDown<T>);
+    V t[K], r[K];
+    ExpParts<V> e[K];
+    Pair<V> whole[K];
+    const auto step = [](auto f) SOFTLOSS_LAMBDA { unrolled<K>(f); };
+    step([&](int k) SOFTLOSS_LAMBDA { t[k] = -abs(x[k]); });
+    exp_scaled(t, e);
     // The quotient is taken of scaled numbers: its correction would be lost below the smallest normal one.
-    const V scaled = exp_scaled(-abs(x)).value();
-    return share_of(select(less(x, zero), scaled, c / down), fast_two_sum(c, scaled * down)) * down;
+    step([&](int k) SOFTLOSS_LAMBDA { t[k] = e[k].value(); });
+    step([&](int k) SOFTLOSS_LAMBDA { whole[k] = fast_two_sum(c, t[k] * down); });
+    step([&](int k) SOFTLOSS_LAMBDA { r[k] = splat<V>(1) / whole[k].hi; });
+    step([&](int k) SOFTLOSS_LAMBDA { t[k] = select(less(x[k], splat<V>(0)), t[k], c / down); });
+    step([&](int k) SOFTLOSS_LAMBDA { y[k] = t[k] * r[k]; });
+    step([&](int k) SOFTLOSS_LAMBDA { t[k] = fma(-y[k], whole[k].hi, t[k]); });
+    step([&](int k) SOFTLOSS_LAMBDA { t[k] = fma(-y[k], whole[k].lo, t[k]); });
+    step([&](int k) SOFTLOSS_LAMBDA { y[k] = fma(t[k], r[k], y[k]) * down; });
 }
 
 /// log1p(exp(-|x|)) from c exp(-|x|) 2^kExpBias. Rounded: <= 1.5 ULP.
@@ -53,23 +65,49 @@ SOFTLOSS_INLINE V log_sigmoid(V x) {
     return select(less(x, zero), x, zero) - (rest.hi + rest.lo);
 }
 
-/// x, y: (n) adjacent elements, y = f(x).
+/// Calls f(i, valid, v) for all of x, n adjacent elements: v holds those from i on, as several vectors side by side or as one
+/// of which `valid` lanes count.
+template <class S, class F>
+SOFTLOSS_INLINE void for_each_in_step(const S* x, std::int64_t n, F f) {
+    using T = Compute<S>;
+    constexpr int W = kLanes<T>, K = kInStep;
+    std::int64_t first = 0;
+    if constexpr (K > 1) {
+        for (; first + K * W <= n; first += K * W) {
+            V<T> v[K];
+            unrolled<K>([&](int k) SOFTLOSS_LAMBDA { v[k] = from_storage<W>(x + first + k * W); });
+            f(first, W, v);
+        }
+    }
+    for_each_vector<W>(n - first, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+        const V<T> v[1] = {load_some(x + first + i, valid)};
+        f(first + i, valid, v);
+    });
+}
+
+/// x, y: (n) adjacent elements; f(x, y) computes y for several vectors side by side.
 template <class S, class F>
 SOFTLOSS_INLINE void map(const void* x, void* y, std::int64_t n, F f) {
     using T = Compute<S>;
-    const S* const in = static_cast<const S*>(x);
     S* const out = static_cast<S*>(y);
-    for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        store_some(out + i, canonical<T>(f(load_some(in + i, valid))), valid);
-    });
+    for_each_in_step(static_cast<const S*>(x), n,
+                     [&]<int K>(std::int64_t i, int valid, const V<T>(&v)[K]) SOFTLOSS_LAMBDA {
+                         V<T> result[K];
+                         f(v, result);
+                         unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
+                             store_some(out + i + k * kLanes<T>, canonical<T>(result[k]), valid);
+                         });
+                     });
 }
 template <class S>
 void sigmoid_map(const void* x, void* y, std::int64_t n) {
-    map<S>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return sigmoid(v); });
+    map<S>(x, y, n, [](const auto& v, auto& result) SOFTLOSS_LAMBDA { sigmoid(v, result); });
 }
 template <class S>
 void log_sigmoid_map(const void* x, void* y, std::int64_t n) {
-    map<S>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return log_sigmoid(v); });
+    map<S>(x, y, n, []<int K>(const V<Compute<S>>(&v)[K], V<Compute<S>>(&result)[K]) SOFTLOSS_LAMBDA {
+        unrolled<K>([&](int k) SOFTLOSS_LAMBDA { result[k] = log_sigmoid(v[k]); });
+    });
 }
 
 /// Storage to compute type and back.
@@ -186,12 +224,11 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
                      unit = splat_pair<V<T>>(1, 0);
     const bool plain = !block.weight && !block.pos_weight;  // few roundings, none of which need be kept
     Collector<T> collector{block};
-    for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        const V<T> x = load_some(block.x + i, valid), z = load_some(block.target + i, valid);
+    const auto element = [&](std::int64_t i, int valid, V<T> x, const ExpParts<V<T>>& parts) SOFTLOSS_LAMBDA {
+        const V<T> z = load_some(block.target + i, valid);
         collector.bad_target = collector.bad_target | outside_unit(z);
         const Pair<V<T>> a = weighted<T>({z, zero}, block.pos_weight, i, valid), b = fast_two_sum(one, -z);
         const auto positive = less(zero, x);
-        const auto parts = exp_scaled(-abs(x));
         if (block.grad) {
             // s and 1 - s are c and e over c + e, in one order or the other.
             const V<T> e = parts.value() * splat<V<T>>(kExpDown<T>);
@@ -220,6 +257,13 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
         const Pair<V<T>> loss =
             add_loosely(add_loosely(a, b) * rest, Pair<V<T>>{far, select(positive, b.lo, a.lo)} * distance);
         collector.loss(i, valid, product(weighted<T>(unit, block.weight, i, valid), loss));
+    };
+    for_each_in_step(block.x, n, [&]<int K>(std::int64_t i, int valid, const V<T>(&x)[K]) SOFTLOSS_LAMBDA {
+        V<T> below[K];
+        ExpParts<V<T>> parts[K];
+        unrolled<K>([&](int k) SOFTLOSS_LAMBDA { below[k] = -abs(x[k]); });
+        exp_scaled(below, parts);
+        unrolled<K>([&](int k) SOFTLOSS_LAMBDA { element(i + k * kLanes<T>, valid, x[k], parts[k]); });
     });
     return collector.total();
 }

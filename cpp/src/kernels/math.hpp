@@ -207,12 +207,20 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
 template <class T>
 constexpr T kExpDown = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512);
 
-/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). value(): <= 0.62 ULP (float), 0.68 ULP (double).
+/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through), K vectors side by side. value(): <= 0.62 ULP (float), 0.68 ULP (double).
+template <int K, class V>
+SOFTLOSS_INLINE void exp_scaled(const V (&x)[K], ExpParts<V> (&e)[K]) {
+    using C = MathConstants<typename LanesOf<V>::type>;
+    V z[K];
+    unrolled<K>([&](int k) SOFTLOSS_LAMBDA { z[k] = max(splat<V>(C::kSmallestExponent), x[k]); });
+    exp_parts<false>(z, splat<V>(C::kMagic + 8 * C::kExpBias), z, e);
+}
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_scaled(V x) {
-    using C = MathConstants<typename LanesOf<V>::type>;
-    const V magic = splat<V>(C::kMagic + 8 * C::kExpBias);
-    return exp_parts(max(splat<V>(C::kSmallestExponent), x), magic);
+    const V one[1] = {x};
+    ExpParts<V> e[1];
+    exp_scaled(one, e);
+    return e[0];
 }
 
 /// c exp(x) for x <= 0 (NaN comes through), subnormal results included; errors of exp_scaled where the result is normal.
