@@ -235,7 +235,7 @@ inline void check_separate(std::initializer_list<const TensorView*> others, cons
             fail(std::string(out_name) + " overlaps an argument other than " + name);
     }
 }
-/// Results larger than this are written past the caches: nobody reads them again from there.
+/// Results of this many bytes and more are written past the caches: nobody reads them again from there.
 constexpr int64_t kStreamBytes = int64_t{24} << 20;
 inline bool streams(const MutableTensorView& out) {
     return out.size() * size_of(out.dtype) >= kStreamBytes;
@@ -391,7 +391,7 @@ inline int64_t rows_per_task(const Plan& plan) {
 constexpr int64_t kStagedBytes = 1 << 20;
 
 /// Calls body(offsets of the first row, rows, scratch) for all rows of the plan. What scratch_bytes has beyond
-/// kScratchBytes is for staged rows.
+/// kScratchBytes is for staged rows, and the lists of scores.
 template <class Body>
 void for_each_batch(const Plan& plan, int64_t rows_per_task, std::size_t scratch_bytes, Body body) {
     const int64_t pieces = (plan.rows + rows_per_task - 1) / rows_per_task;

@@ -23,7 +23,7 @@ struct AdjacentRow {
     int64_t n;
 };
 
-/// Memory of a task: a staged row (operands.hpp), then k values and k indices.
+/// Memory of a task: a staged row (operands.hpp) where there must be one, then k values and k indices.
 template <class T>
 struct Workspace {
     Staging<T> staging;

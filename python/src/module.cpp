@@ -256,7 +256,7 @@ DType loss_dtype(const Array& x, py::handle dtype) {
     return wanted == DType::float64 ? DType::float64 : DType::float32;
 }
 
-/// Runs loss(losses or nullptr) and wraps its result. axis: of the classes, which the losses lack; none: losses of elements.
+/// Runs loss(losses or nullptr) and wraps its result. axis: of the classes, which the losses lack, if there is one.
 template <class Loss>
 py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::optional<int> axis, Loss loss) {
     if (reduction == Reduction::none) {

@@ -131,7 +131,7 @@ SOFTLOSS_INLINE Pair<V> two_sum(V a, V b) {
     const V s = a + b, t = s - a;
     return {s, (a - (s - t)) + (b - t)};
 }
-/// Twice the precision of V, for addends of one sign.
+/// Twice the precision of V for addends of one sign; where they cancel, that of the larger one.
 template <class V>
 SOFTLOSS_INLINE Pair<V> operator+(Pair<V> a, Pair<V> b) {
     const Pair<V> s = two_sum(a.hi, b.hi);

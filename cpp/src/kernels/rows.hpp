@@ -12,16 +12,19 @@
 // a time are read into a tile, element i of the W rows being vector i. Both form the same classes (reduce.hpp), hence
 // the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
 // number: those whose exponentials need more than kStashBytes have them computed twice. What lies across is taken in tiles
-// of several W rows, and rows that are written past the caches are written while the next ones are summed: in both, something
-// is always there to be computed. Where only sums are formed, kInStep vectors go side by side. What is left of rows along the
-// vectors is a long chain of operations: the maxima of the next rows stand behind it, which need not wait for it.
+// of several W rows, and exponentials that are written past the caches, but for halves, while the next rows are summed: in
+// both, something is always there to be computed. Where only sums are formed, kInStep vectors go side by side. What is left
+// of rows along the vectors is a long chain of operations: behind it stand the maxima of the next rows, which need not wait
+// for it.
 //
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
 //   Op::kExp         its results are made of exponentials, else of the elements;
 //   op.finish(stats, first row, rows, finish)   leaves what is left of up to W rows, an Op::Finish: a function vector ->
-//                    result, row by row in the lanes; .row(r) is the same for row r alone, in every lane;
-//   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector));
+//                    result, row by row in the lanes; .row(r) is the same for row r alone, in every lane; where .invalid, a
+//                    result may be NaN, and goes through .mended(vector);
+//   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector), mended by
+//                    .mended_second);
 //   Op::kLabels      the result at one place of each row is another: finish.at(i, results of element i of W rows) across the
 //                    vectors; op.after(first row, rows) puts it there when rows along them are written.
 // The passes that all operations share are functions of their own, to keep the library small.
@@ -121,7 +124,8 @@ SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperat
     }
 }
 
-/// What is known of W rows, one in each lane. sum: of the exponentials in units of the reference, without those of the maxima where Op::kOthers; maxima: their number, then.
+/// What is known of W rows, one in each lane. sum: of the exponentials in units of the reference, without those of the maxima
+/// where Op::kOthers; maxima: their number, then.
 template <class T>
 struct Stats {
     V<T> maximum;
@@ -550,7 +554,7 @@ template <class S, class Op>
     if constexpr (Op::kLabels) op.after(last, static_cast<int>(rows - last));
 }
 
-/// Bytes of the shortest row worth to be streamed: one of whole lines, and any, of which the ends go through the caches.
+/// Bytes of the shortest row worth to be streamed: of whole lines alone; of any other, whose ends go through the caches.
 constexpr std::int64_t kStreamedLines = 512, kStreamedRow = 768;
 
 /// x, y (and second): (rows, n) along the vectors.
@@ -574,8 +578,8 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
         if (streamed && stashed && whole)
             return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
     }
-    // The maxima of the next group come before this one is written, but for long rows, which this one is read from again. What
-    // is fetched into the second cache is the group after that where groups are small.
+    // The maxima of the next group come before this one is written, unless rows are long: to read the next one would drive
+    // this one out of the caches. Where groups are small, what is fetched into the second cache is the group after that.
     const bool early = Op::kResults == 0 || n <= kTogether;
     const int lead = together == W ? 2 : 1;
     V<T> maximum = rows_max<S>(x, 0, rows, together, n);
@@ -927,7 +931,7 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
 }
 
 /// Groups of W rows in a tile: it fits into the second cache where the rows of an element are adjacent (so that much of
-/// them is read at once), else into the first.
+/// them is read at once, twice as much where they are crowded), else into the first.
 template <class T>
 SOFTLOSS_INLINE int groups_of_tile(const RowsIn& x, std::int64_t size, std::int64_t n) {
     std::int64_t groups = x.row == size ? (crowded(x.axis) ? 8192 : 4096) / n : x.axis == size ? 128 / n : 1;

@@ -44,7 +44,7 @@ struct ClassRows {
     const std::int64_t* label;  ///< (rows)
     void* loss = nullptr;       ///< T (rows); may be null
     RowsOut grad{};             ///< grad[r, i] = factor[r] (p[r, i] - [i = label[r]]); data may be null
-    /// hess[r, i] = max(hess_scale factor[r] p (1 - p), hess_min); data may be null, and is for halves
+    /// hess[r, i] = max(hess_scale factor[r] p (1 - p), hess_min); data may be null, and must be for halves
     RowsOut hess{};
     const double* factor = nullptr;  ///< (rows), with grad or hess
     double hess_scale = 1, hess_min = 0;
@@ -74,7 +74,7 @@ using TopKernel = std::int64_t (*)(const void* x, std::int64_t n, std::int64_t k
 using MapKernel = void (*)(const void* x, void* y, std::int64_t n);
 
 /// Gradient of a transform from its result y: dx = y (dy - sum(y dy)) for softmax, dy - exp(y) sum(dy) for log_softmax;
-/// n adjacent elements; dx may be dy.
+/// n adjacent elements; dx may be dy or y.
 template <class T>
 using BackwardKernel = void (*)(const T* y, const T* dy, T* dx, std::int64_t n);
 
@@ -120,7 +120,8 @@ struct LogitRow {
     Sum inverse{};                          ///< of the sum of all exponentials, in their unit
 };
 
-/// What each class of a row takes part in its loss: share = kept q + even w. Its total follows from the sums of q and w.
+/// The share that each class of a row has in its loss: kept q + even w. Their total follows from the sums of q and w; factor
+/// multiplies the gradient.
 struct SoftShares {
     Sum kept{1}, even{}, sum_q{}, sum_w{}, factor{};
 };

@@ -648,7 +648,8 @@ SOFTLOSS_INLINE void prefetch(const char* p, bool far = false) {
     if (far) __builtin_prefetch(p, 0, 2);
     else __builtin_prefetch(p, 0, 3);
 }
-/// A store past the caches; p is aligned to 64 bytes. fence() before others may read it.
+/// A store past the caches, where there is one for as many bytes; p is aligned to those of v. fence() before others may
+/// read it.
 template <class T, int N>
 SOFTLOSS_INLINE void stream(T* p, Vec<T, N> v) {
     if constexpr (!kNative<T, N>) {
