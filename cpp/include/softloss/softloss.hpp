@@ -104,7 +104,7 @@ SOFTLOSS_API double binary_cross_entropy_with_logits(const TensorView& logits, c
 /// The loss, and in `grad` (shape of the input, any floating dtype; it may be the input) its gradient with respect to the
 /// input. With Reduction::none, `losses` is written and the gradient is that of their sum. Where there is nothing to
 /// average the gradient is 0. Against class indices: <= 3 ULP of each element, the label's included, however small
-/// the loss; against class probabilities p - q may cancel: <= 3 ULP of the larger of p and q.
+/// the loss; against class probabilities, and with label smoothing, p - q may cancel: <= 3 ULP of the larger of p and q.
 SOFTLOSS_API double cross_entropy_and_grad(const TensorView& logits, const TensorView& target,
                                            const MutableTensorView& grad,
                                            const ClassLossOptions& options = {},
