@@ -140,10 +140,6 @@ void set_limit(std::int64_t bytes) {
     shrink(p, bytes);
 }
 
-std::int64_t limit() {
-    return pool().limit.load(std::memory_order_relaxed);
-}
-
 void clear() {
     Pool& p = pool();
     const std::lock_guard lock(p.mutex);

@@ -23,7 +23,6 @@ void* take(std::int64_t bytes);
 void give_back(void* memory);
 /// Keeps at most this many bytes of unused buffers; 0 keeps none.
 void set_limit(std::int64_t bytes);
-std::int64_t limit();
 /// Frees all unused buffers.
 void clear();
 /// Bytes held in unused buffers.
