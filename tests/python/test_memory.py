@@ -71,8 +71,7 @@ def calls(dtype, lay_out):
         for given in options:
             yield f"{name} {sorted(given)}", lambda a=(name, scores, given): getattr(f, a[0])(a[1], p, **a[2])
             yield f"{name}_and_grad", lambda a=(name, scores, given): getattr(f, a[0] + "_and_grad")(a[1], p, **a[2])
-    if dtype != "float16" or x.dtype.isnative and x.flags.c_contiguous:  # else it stages its two results in float32
-        yield "cross_entropy_grad_hess", lambda: f.cross_entropy_grad_hess(x, labels, **weights)
+    yield "cross_entropy_grad_hess", lambda: f.cross_entropy_grad_hess(x, labels, **weights)
     yield "binary grad_hess", lambda: f.binary_cross_entropy_with_logits_grad_hess(x, p, weight=weight)
     for name in ("softmax", "log_softmax"):
         for given in with_and_without(where=mask, temperature=2.0, dtype=np.float64):
