@@ -566,16 +566,16 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
     const std::int64_t bytes = n * std::int64_t{sizeof(S)};
-    const bool lines = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
-    const bool streamed = options.stream && bytes >= (lines ? kStreamedLines : kStreamedRow);
+    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
+    const bool streamed = options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
     const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
     // Halves are so little to write that it gains nothing.
     if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma && sizeof(S) == sizeof(T)) {
-        const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
-        if (streamed && stashed && whole)
+        const bool aligned = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
+        if (streamed && stashed && aligned)
             return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
     }
     // The maxima of the next group come before this one is written, unless rows are long: to read the next one would drive
