@@ -64,10 +64,27 @@ def test_streamed_gradients(dtype, n, offset):
         for rows, labels in zip(np.array_split(x, PIECES), np.array_split(target, PIECES), strict=True)
     ]
     out, room, first = memory(x.shape, dtype, offset)
-    loss, grad = softloss.cross_entropy_and_grad(x, target, reduction="none", grad_out=out)
-    assert loss.tobytes() == np.concatenate([part.loss for part in expected]).tobytes()
-    assert grad.tobytes() == np.concatenate([part.grad for part in expected]).tobytes()
+    for scores in (x, out):  # the gradient in memory of its own, and in that of the logits
+        out[...] = x
+        loss, grad = softloss.cross_entropy_and_grad(scores, target, reduction="none", grad_out=out)
+        assert loss.tobytes() == np.concatenate([part.loss for part in expected]).tobytes()
+        assert grad.tobytes() == np.concatenate([part.grad for part in expected]).tobytes()
     assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+
+
+@pytest.mark.parametrize("dtype, n, offset", [(np.float32, 256, 0), (np.float32, 1001, 5), (np.float64, 1001, 1)])
+def test_streamed_hessians(dtype, n, offset):
+    x = logits(n, dtype)
+    target = np.random.default_rng(0).integers(0, n, len(x))
+    expected = [
+        softloss.cross_entropy_grad_hess(rows, labels)
+        for rows, labels in zip(np.array_split(x, PIECES), np.array_split(target, PIECES), strict=True)
+    ]
+    grad, hess = (memory(x.shape, dtype, offset)[0] for _ in range(2))
+    grad[...] = x
+    softloss.cross_entropy_grad_hess(grad, target, grad_out=grad, hess_out=hess)
+    assert grad.tobytes() == np.concatenate([part.grad for part in expected]).tobytes()
+    assert hess.tobytes() == np.concatenate([part.hess for part in expected]).tobytes()
 
 
 def test_streamed_rows_apart():
