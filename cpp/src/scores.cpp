@@ -57,6 +57,7 @@ void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index) 
     } else {
         // Values with the negative of their index: of equal ones the first is the larger. The least lies on top.
         std::vector<std::pair<double, int64_t>> heap;
+        heap.reserve(k);
         double least = -std::numeric_limits<double>::infinity();  // of the k so far
         const int64_t item = size_of(row.dtype);
         for (int64_t first = 0; first < row.n; first += kBuffer) {
@@ -80,6 +81,7 @@ void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index) 
             index[held++] = -place;
         }
     }
+    if (held == k) return;
     std::vector<int64_t> taken(index, index + held);
     std::sort(taken.begin(), taken.end());
     for (int64_t i = 0; held < k; ++i) {
