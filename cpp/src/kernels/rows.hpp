@@ -466,31 +466,30 @@ struct SharedLine {
 /// time, memory and arithmetic would wait for each other.
 template <class S, class Finish>
 struct LineWriters {
-    using T = Compute<S>;
+    static_assert(kLine<S> == kLanes<S>, "a vector of results is a line");
     const Finish& finish;
     std::int64_t pitch, n;
-    const T* from;
+    const S* from;
     RowsOut y;
     int count = 0;
 
     struct Row {
         static constexpr int kInStep = 1;  // a line at a time
-        const T* from;
+        const S* from;
         S* y;
         std::int64_t n, head;
         Plain<decltype(Finish().row(0))> finish;
 
         /// The line that belongs to vector i = 0, W, 2 W, ...
         SOFTLOSS_INLINE void operator()(std::int64_t i) const {
-            if (i % kLine<S> == 0 && head + i + kLine<S> <= n)
-                stream_line(from + head + i, y + head + i, finish);
+            if (head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
         }
         /// What lies before and behind the lines.
         SOFTLOSS_INLINE void ends(SharedLine<S>& shared) const {
             const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
             if (shared.held + head == kLine<S> && shared.to + shared.held == y) {
                 write_row(from, shared.line + shared.held, head, false, finish);
-                stream(reinterpret_cast<T*>(shared.to), load<V<T>>(reinterpret_cast<const T*>(shared.line)));
+                stream(shared.to, load<V<S>>(shared.line));
             } else {
                 shared.flush();
                 write_row(from, y, head, false, finish);
