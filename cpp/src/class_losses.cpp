@@ -231,7 +231,6 @@ class GeneralRows {
         return {q, std::fma(-q, b, a) / b};
     }
     double smoothing() const { return c_.options.label_smoothing; }
-    double uniform() const { return smoothing() / static_cast<double>(c_.plan.n); }
     int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }
 
     template <class F>
@@ -299,7 +298,7 @@ class GeneralRows {
             return total(gaps) / c_.options.temperature + row.log_rest * total(masses);
         };
         if (smoothing() == 0) return part(gap, mass);
-        return (1 - smoothing()) * part(gap, mass) + uniform() * part(even_gap, even_mass);
+        return kept * part(gap, mass) + shares.even.value * part(even_gap, even_mass);
     }
 
     double of_probabilities() {

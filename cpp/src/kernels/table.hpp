@@ -123,7 +123,7 @@ struct LogitRow {
 /// The share that each class of a row has in its loss: kept q + even w. Their total follows from the sums of q and w; factor
 /// multiplies the gradient.
 struct SoftShares {
-    Sum kept{1}, even{}, sum_q{}, sum_w{}, factor{};
+    Sum kept, even, sum_q, sum_w, factor;
 };
 
 /// What soft targets, smoothing, probabilities as input and the weights of logsumexp need: pieces of rows in double,
