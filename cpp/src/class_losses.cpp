@@ -228,7 +228,7 @@ class GeneralRows {
     /// a / b to twice the precision.
     static Sum quotient(double a, double b) {
         const double q = a / b;
-        return {q, std::fma(-q, b, a) / b};
+        return {q, std::isfinite(q) ? std::fma(-q, b, a) / b : 0};
     }
     double smoothing() const { return c_.options.label_smoothing; }
     int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }

@@ -335,6 +335,14 @@ def test_options_of_soft_targets_add_no_error():
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("options", [{"sample_weight": [np.inf]}, {"sample_weight": [1e300], "temperature": 1e-10}])
+def test_gradients_of_soft_targets_beyond_all_numbers(options, dtype):
+    x, target = np.array([[1, 2, 3]], dtype), np.array([[0.2, 0.3, 0.5]])
+    grad = softloss.cross_entropy_and_grad(x, target, reduction="sum", **options).grad
+    np.testing.assert_array_equal(grad, [[-np.inf, -np.inf, np.inf]])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", SPECIAL_VALUES)
 def test_infinities_and_nan(kind, dtype):
     for n in (2, 5, 40, 300):

@@ -130,7 +130,9 @@ void soft_gradient(const double* x, const double* q, const double* w, double* g,
                 slope = {select(is_maximum, rest.hi, slope.hi), select(is_maximum, rest.lo, slope.lo)};
             }
             const Pair<D> result = factor * slope;
-            store_some(g + i, canonical<double>(result.hi + result.lo), valid);
+            const D low =
+                select(equal(result.lo, result.lo), result.lo, zero);  // inf - inf where it is infinite
+            store_some(g + i, canonical<double>(result.hi + low), valid);
         });
     });
 }
