@@ -89,12 +89,14 @@ template <class T>
 [[gnu::noinline]] void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped, T* out) {
     visit(dtype, [&]<class U>(U) {
         if constexpr (is_half<U>) {
+            const bool adjacent = stride == sizeof(U) && !swapped;
             U raw[kBuffer];
             float wide[kBuffer];
             for (int64_t done = 0; done < n; done += kBuffer) {
                 const int64_t m = std::min(kBuffer, n - done);
-                for (int64_t i = 0; i < m; ++i) raw[i] = read<U>(p + (done + i) * stride, swapped);
-                active_table().of(dtype).widen(raw, wide, m);
+                const char* const here = p + done * stride;
+                for (int64_t i = 0; !adjacent && i < m; ++i) raw[i] = read<U>(here + i * stride, swapped);
+                active_table().of(dtype).widen(adjacent ? static_cast<const void*>(here) : raw, wide, m);
                 std::copy(wide, wide + m, out + done);
             }
         } else if (dtype_of<U> == dtype_of<T> && stride == sizeof(T) && !swapped) {
@@ -112,13 +114,15 @@ template <class T>
 [[gnu::noinline]] void scatter(const T* in, int64_t n, char* p, int64_t stride, DType dtype, bool swapped) {
     visit(dtype, [&]<class U>(U) {
         if constexpr (is_half<U>) {
+            const bool adjacent = stride == sizeof(U) && !swapped;
             U raw[kBuffer];
             float wide[kBuffer];
             for (int64_t done = 0; done < n; done += kBuffer) {
                 const int64_t m = std::min(kBuffer, n - done);
+                char* const here = p + done * stride;
                 for (int64_t i = 0; i < m; ++i) wide[i] = static_cast<float>(in[done + i]);
-                active_table().of(dtype).narrow(wide, raw, m);
-                for (int64_t i = 0; i < m; ++i) write(p + (done + i) * stride, raw[i], swapped);
+                active_table().of(dtype).narrow(wide, adjacent ? static_cast<void*>(here) : raw, m);
+                for (int64_t i = 0; !adjacent && i < m; ++i) write(here + i * stride, raw[i], swapped);
             }
         } else if (stride == sizeof(U) && !swapped) {
             for (int64_t i = 0; i < n; ++i) write(p + i * sizeof(U), static_cast<U>(in[i]), false);
