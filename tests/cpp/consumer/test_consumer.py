@@ -185,11 +185,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """An empty folder with README's program in it, and the checkout that README speaks of."""
@@ -205,14 +200,15 @@ def readme_output() -> str:
     return f"{loss:.4f}"
 
 
-# In README's order: pkg-config finds what cpp-prefix has installed.
-@pytest.mark.parametrize("name", ["cpp-wheel", "cpp-prefix", "cpp-pkg-config"])
-def test_readme(app: Path, home: Path, name: str) -> None:
-    command = README.partition(f"<!-- command: {name} -->\n```sh\n")[2].partition("```")[0]
-    assert command
+def test_readme(app: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In README's order and in one folder, as somebody would who tries one after the other."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    output = run("bash", "-euc", f"cd {shlex.quote(str(app))}\n{command}", HOME=str(home), PATH=path)
-    assert output.splitlines()[-1] == readme_output()
+    home = tmp_path_factory.mktemp("home")
+    for name in ("cpp-wheel", "cpp-prefix", "cpp-pkg-config"):
+        command = README.partition(f"<!-- command: {name} -->\n```sh\n")[2].partition("```")[0]
+        assert command
+        output = run("bash", "-euc", f"cd {shlex.quote(str(app))}\n{command}", HOME=str(home), PATH=path)
+        assert output.splitlines()[-1] == readme_output()
 
 
 @pytest.mark.parametrize("part", ["add_subdirectory(softloss)", "FetchContent"])
