@@ -294,11 +294,11 @@ class GeneralRows {
                              smoothing() == 0 ? nullptr : weights(first, n), gradient_, n, row, shares);
             put_gradient(first, n);
         });
-        const auto part = [&](const Sum& gaps, const Sum& masses) {
-            return total(gaps) / c_.options.temperature + row.log_rest * total(masses);
+        const auto part = [&](double share, const Sum& gaps, const Sum& masses) {  // 0 x inf = 0
+            return share == 0 ? 0
+                              : share * (total(gaps) / c_.options.temperature + row.log_rest * total(masses));
         };
-        if (smoothing() == 0) return part(gap, mass);
-        return kept * part(gap, mass) + shares.even.value * part(even_gap, even_mass);
+        return part(kept, gap, mass) + part(shares.even.value, even_gap, even_mass);
     }
 
     double of_probabilities() {

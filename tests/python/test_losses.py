@@ -259,6 +259,8 @@ def test_impossible_labels_cost_infinity(dtype):
     np.testing.assert_array_equal(softloss.categorical_cross_entropy(probs, [0, 2], reduction="none"), [INF, INF])
     assert softloss.cross_entropy(logits, [0, 1]) == INF
     assert softloss.cross_entropy(logits, [1, 0], label_smoothing=0.1) == INF
+    for target in ([0, 1], np.full(logits.shape, 1 / 3, dtype)):
+        assert softloss.cross_entropy(logits, target, label_smoothing=1) == INF  # of which none is the target's
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
