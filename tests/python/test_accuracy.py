@@ -59,10 +59,10 @@ def _dominant(n, dtype):
     return x
 
 
-def _to_the_smallest(n, dtype):
+def _to_the_smallest(n, dtype, top=0.0):
     """Probabilities from 1 down to the smallest normal number and below it."""
     span = -math.log(np.finfo(dtype).smallest_subnormal)
-    return np.random.default_rng(n).permuted(np.tile(np.linspace(-span, 0, n), (3, 1)), axis=-1)
+    return np.random.default_rng(n).permuted(np.tile(np.linspace(top - span, top, n), (3, 1)), axis=-1)
 
 
 ROWS = {
@@ -71,6 +71,7 @@ ROWS = {
     "equal": lambda n, dtype: np.repeat([[0.0], [-1.5], [88.0], [1e6], [1e8]], n, -1),
     "dominant": _dominant,
     "to the smallest": _to_the_smallest,
+    "to the smallest from 1100": functools.partial(_to_the_smallest, top=1100.1),  # small beside it, not beside 1
     "ties": lambda n, dtype: np.random.default_rng(n).integers(-2, 3, (3, n)).astype(float),
 }
 LENGTHS = (1, 2, 3, 10, 17, 65, 500)

@@ -36,7 +36,9 @@
 namespace softloss {
 namespace {
 
-constexpr double kFar = 1024;
+/// Twice as far as anything counts below the maximum: 104 (float), 745 (double).
+template <class T>
+constexpr T kFar = sizeof(T) == 4 ? 1024 : 2048;
 
 /// 1 / temperature to twice the precision.
 template <class T>
@@ -73,7 +75,7 @@ struct Reference {
         using C = MathConstants<T>;
         const V<T> zero = splat<V<T>>(0);
         const V<T> z = R == Range::any ? m * splat<V<T>>(t.inverse) : m;
-        const auto far = less(splat<V<T>>(kFar), abs(z));
+        const auto far = less(splat<V<T>>(kFar<T>), abs(z));
         shift = select(far, m, zero);
         lowest = fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(t.value), m - shift);
         const V<T> near = select(far, zero, z);
@@ -118,7 +120,7 @@ SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperat
         f(Reference<T, Range::any>(maximum, temperature));
     } else {
         const bool scaled = temperature.value != 1 || temperature.inverse_low != 0;
-        if (scaled || any(less(splat<V<T>>(kFar), abs(maximum))))
+        if (scaled || any(less(splat<V<T>>(kFar<T>), abs(maximum))))
             f(Reference<T, Range::any>(maximum, temperature));
         else f(Reference<T, Range::near>(maximum, temperature));
     }
