@@ -365,6 +365,11 @@ void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b,
     std::copy(raw, raw + rows, b.loss);
 }
 
+/// One NaN for all: which of two a sum returns differs from CPU to CPU.
+double canonical(double x) {
+    return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;
+}
+
 /// Row by row, by a distribution over the classes that holds the class weights: the sample's weight is left.
 void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, std::atomic<bool>& bad,
                     void* scratch) {
@@ -372,7 +377,7 @@ void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& 
     for (int64_t r = 0; r < rows; ++r) {
         const int64_t label = c.indices() ? std::max<int64_t>(b.label[r], 0) : 0;
         const double loss = general(row_at(at, c.plan, r), label, b.sample[r] / c.denominator);
-        b.loss[r] = b.sample[r] == 0 ? 0 : b.sample[r] * loss;
+        b.loss[r] = b.sample[r] == 0 ? 0 : canonical(b.sample[r] * loss);
     }
 }
 

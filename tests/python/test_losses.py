@@ -270,6 +270,8 @@ def test_infinite_and_nan_rows(dtype):
         logits = np.repeat(np.array(rows, dtype), repeat, axis=1)
         loss = softloss.cross_entropy(logits, np.full(5, repeat), reduction="none")
         assert np.isnan(loss[:4]).all() and np.isfinite(loss[4])
+        smoothed = softloss.cross_entropy(logits, np.full(5, repeat), reduction="none", label_smoothing=0.9)
+        assert smoothed[:4].tobytes() == np.full(4, NAN, dtype).tobytes()  # one NaN for all
         soft = softloss.cross_entropy(logits, np.full(logits.shape, 1 / (3 * repeat), dtype), reduction="none")
         assert np.isnan(soft[:4]).all() and np.isfinite(soft[4])
 
