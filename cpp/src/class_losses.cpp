@@ -119,23 +119,16 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
 
 // ---- logits against class indices ---------------------------------------------------------------------------------------
 
-/// True if the kernels take the rows of the logits and of the results in place.
+/// True if the kernels take the rows of the logits and of the results as they lie.
 template <class T>
-bool is_in_place(const ClassLoss& c) {
-    const auto is_native = [](const auto* view) {
-        return !view || (!view->swapped && is_floating(view->dtype) &&
-                         (view->dtype == DType::float64) == (sizeof(T) == 8));
+bool is_direct(const ClassLoss& c) {
+    const auto fits = [&](const MutableTensorView* out, int operand) {
+        return !out || (out->dtype == c.x.dtype && !out->swapped &&
+                        (c.plan.axis[operand] == size_of(out->dtype) || c.plan.n <= kMaxTile));
     };
-    const auto* grad = c.gradients.grad;
-    const auto* hess = c.gradients.hess;
-    const int64_t item = size_of(c.x.dtype);
-    const bool adjacent =
-        c.plan.axis[0] == item && (!grad || c.plan.axis[2] == item) && (!hess || c.plan.axis[5] == item);
     // Hessians of halves have no kernels of their own.
-    const bool same =
-        (!grad || grad->dtype == c.x.dtype) && (!hess || (hess->dtype == c.x.dtype && item >= 4));
-    return is_native(&c.x) && is_native(grad) && is_native(hess) && same &&
-           (adjacent || c.plan.n <= kMaxTile);
+    return is_readable<T>(c.x, nullptr, c.plan) && fits(c.gradients.grad, 2) && fits(c.gradients.hess, 5) &&
+           !(c.gradients.hess && size_of(c.x.dtype) < 4);
 }
 
 /// Scratch memory of plain_batch: a stage for the logits, unless the gradients take them; one for the Hessians.
@@ -145,12 +138,12 @@ std::size_t plain_bytes(const ClassLoss& c) {
         return view && holds_rows<T>(*view, c.plan, k);
     };
     const bool second = c.gradients.hess && !takes_rows(c.gradients.hess, 5);
-    const int stages = is_in_place<T>(c) ? 0 : second ? 2 : takes_rows(c.gradients.grad, 2) ? 0 : 1;
+    const int stages = is_direct<T>(c) ? 0 : second ? 2 : takes_rows(c.gradients.grad, 2) ? 0 : 1;
     return Staging<T>(c.x, nullptr, c.plan).bytes(stages);
 }
 
 template <class T>
-void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label,
+void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, const int64_t* label,
                  const double* factor, T* loss, void* scratch) {
     const KernelTable& table = active_table();
     const auto* grad = c.gradients.grad;
@@ -158,14 +151,14 @@ void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, const int6
     ClassRows batch{};
     batch.hess_scale = c.gradients.hessian.scale;
     batch.hess_min = c.gradients.hessian.floor;
-    if (is_in_place<T>(c)) {
+    if (is_direct<T>(c)) {
         batch.x = {static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0]};
         batch.label = label;
         batch.loss = loss;
         batch.factor = factor;
         if (grad) batch.grad = {static_cast<char*>(grad->data) + at[2], c.plan.row[2], c.plan.axis[2]};
         if (hess) batch.hess = {static_cast<char*>(hess->data) + at[5], c.plan.row[5], c.plan.axis[5]};
-        const RowOptions options{c.options.temperature, grad && streams(*grad), scratch};
+        const RowOptions options{c.options.temperature, grad && streams(*grad), scratch, parts, run_parts};
         return table.of(c.x.dtype).class_loss(batch, rows, c.plan.n, options);
     }
     const Staging<T> staging(c.x, nullptr, c.plan);
@@ -352,7 +345,8 @@ struct Batch {
 
 /// Logits against class indices: losses and gradients of a batch by the kernels.
 template <class T>
-void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, void* scratch) {
+void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, Batch& b,
+                  void* scratch) {
     const bool gradient = c.gradients.grad || c.gradients.hess;
     const double share = 1 / c.denominator / c.options.temperature;
     for (int64_t r = 0; gradient && r < rows; ++r) {
@@ -361,7 +355,7 @@ void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b,
                                        : b.norm[r] / c.denominator / c.options.temperature;
     }
     T raw[kRows];
-    plain_batch<T>(c, at, rows, b.label, gradient ? b.factor : nullptr, raw, scratch);
+    plain_batch<T>(c, at, rows, parts, b.label, gradient ? b.factor : nullptr, raw, scratch);
     std::copy(raw, raw + rows, b.loss);
 }
 
@@ -390,13 +384,14 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
     // Picking is little work however long the rows are.
     const int64_t task_rows = in_order || picked ? kRows : std::min(rows_per_task(c.plan), kRows);
     const std::size_t bytes = picked ? 0 : plain ? plain_bytes<T>(c) : GeneralRows::kBytes;
-    for_each_batch(c.plan, task_rows, bytes, [&](const Strides& at, int64_t rows, void* scratch) {
+    const int64_t parts = plain && is_direct<T>(c) ? parts_of_row(c.plan, c.x.dtype) : 1;
+    const auto batch = [&](const Strides& at, int64_t rows, void* scratch) {
         Batch b;
         const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();
         if (labels.bad) result.bad_label = true;
         result.counted += rows - labels.ignored;
         if (c.weighted() || !(plain || picked)) fill_norms(c, at, rows, b.label, b.sample, b.norm);
-        if (plain) plain_losses<T>(c, at, rows, b, scratch);
+        if (plain) plain_losses<T>(c, at, rows, parts, b, scratch);
         else if (picked) picked_losses<T>(c, at, rows, b.label, b.loss, result.bad_prob);
         else general_losses(c, at, rows, b, result.bad_prob, scratch);
         for (int64_t r = 0; c.weighted() && (plain || picked) && r < rows; ++r)
@@ -412,7 +407,8 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
             result.loss[index] = b.loss[r];
             if (c.weighted()) result.norm[index] = b.norm[r];
         }
-    });
+    };
+    for_each_batch(c.plan, task_rows, bytes, batch, parts);
 }
 
 /// Sums of blocks of kRows, in C order of the rows.

@@ -15,65 +15,48 @@ namespace {
 /// Up to this many, the largest are kept sorted while the row is read; more are kept in a heap.
 constexpr int64_t kShortList = 128;
 
-/// One row as adjacent elements, and the kernels that read them.
-struct AdjacentRow {
-    const StorageKernels& kernels;
-    DType dtype;
-    const void* data;
-    int64_t n;
-};
-
-/// Memory of a task: a staged row (operands.hpp) where there must be one, then k values and k indices.
+/// Memory of a task: a staged row (operands.hpp) where the kernels cannot read the array's own, then k values and k indices.
 template <class T>
 struct Workspace {
     Staging<T> staging;
     std::size_t lists, bytes;
     Workspace(const TensorView& x, const Plan& plan, int64_t k)
         : staging(x, nullptr, plan),
-          lists((staging.bytes(!is_in_place(x, plan)) + 63) / 64 * 64),
+          lists((staging.bytes(!holds_rows<T>(x, plan, 0)) + 63) / 64 * 64),
           bytes(lists + 2 * k * sizeof(double)) {}
 
-    static bool is_in_place(const TensorView& x, const Plan& plan) {
-        return is_readable<T>(x, nullptr, plan) && plan.axis[0] == size_of(x.dtype);
-    }
-    AdjacentRow row(const Strides& at, void* scratch) const {
-        const TensorView& x = staging.x;
-        if (is_in_place(x, staging.plan))
-            return {active_table().of(x.dtype), x.dtype, static_cast<const char*>(x.data) + at[0],
-                    staging.plan.n};
+    /// One row as adjacent elements.
+    const T* row(const Strides& at, void* scratch) const {
+        if (holds_rows<T>(staging.x, staging.plan, 0))
+            return reinterpret_cast<const T*>(static_cast<const char*>(staging.x.data) + at[0]);
         staging.read(at, 0, staging.plan.n, Staging<T>::memory(scratch));
-        return {active_table().of(dtype_of<T>), dtype_of<T>, Staging<T>::memory(scratch), staging.plan.n};
+        return Staging<T>::memory(scratch);
     }
     double* values(void* scratch) const {
         return reinterpret_cast<double*>(static_cast<char*>(scratch) + lists);
     }
 };
 
-/// The k largest of a row; NaN and -inf come last, in order of index.
-void find_top(const AdjacentRow& row, int64_t k, double* value, int64_t* index) {
+/// The k largest of a row of n; NaN and -inf come last, in order of index.
+template <class T>
+void find_top(const T* x, int64_t n, int64_t k, double* value, int64_t* index) {
     int64_t held = 0;
     if (k <= kShortList) {
-        held = row.kernels.top(row.data, row.n, k, value, index);
+        held = active_table().compute<T>().top(x, n, k, value, index);
     } else {
         // Values with the negative of their index: of equal ones the first is the larger. The least lies on top.
         std::vector<std::pair<double, int64_t>> heap;
         heap.reserve(k);
         double least = -std::numeric_limits<double>::infinity();  // of the k so far
-        const int64_t item = size_of(row.dtype);
-        for (int64_t first = 0; first < row.n; first += kBuffer) {
-            double piece[kBuffer];
-            const int64_t n = std::min(kBuffer, row.n - first);
-            gather(static_cast<const char*>(row.data) + first * item, item, n, row.dtype, false, piece);
-            for (int64_t i = 0; i < n; ++i) {
-                if (!(piece[i] > least)) continue;
-                if (static_cast<int64_t>(heap.size()) == k) {
-                    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-                    heap.pop_back();
-                }
-                heap.emplace_back(piece[i], -(first + i));
-                std::push_heap(heap.begin(), heap.end(), std::greater<>());
-                if (static_cast<int64_t>(heap.size()) == k) least = heap.front().first;
+        for (int64_t i = 0; i < n; ++i) {
+            if (!(static_cast<double>(x[i]) > least)) continue;
+            if (static_cast<int64_t>(heap.size()) == k) {
+                std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+                heap.pop_back();
             }
+            heap.emplace_back(x[i], -i);
+            std::push_heap(heap.begin(), heap.end(), std::greater<>());
+            if (static_cast<int64_t>(heap.size()) == k) least = heap.front().first;
         }
         std::sort_heap(heap.begin(), heap.end(), std::greater<>());
         for (const auto& [largest, place] : heap) {
@@ -133,6 +116,7 @@ template <class T>
 void topk_rows(const TensorView& x, const MutableTensorView& prob, const MutableTensorView& index,
                const ScoreOptions& options, const Plan& plan, int axis) {
     const int64_t k = options.k;
+    const ComputeKernels<T>& kernels = active_table().compute<T>();
     const Workspace<T> space(x, plan, k);
     for_each_batch(plan, std::min(rows_per_task(plan), kRows), space.bytes + k * sizeof(T),
                    [&](const Strides& at, int64_t rows, void* scratch) {
@@ -141,10 +125,10 @@ void topk_rows(const TensorView& x, const MutableTensorView& prob, const Mutable
                        T* const p = reinterpret_cast<T*>(static_cast<char*>(scratch) + space.bytes);
                        for (int64_t r = 0; r < rows; ++r) {
                            const Strides here = row_at(at, plan, r);
-                           const AdjacentRow row = space.row(here, scratch);
-                           find_top(row, k, value, places);
-                           row.kernels.softmax_at(row.data, row.n, places, k, p,
-                                                  {options.temperature, false, scratch});
+                           const T* const row = space.row(here, scratch);
+                           find_top(row, plan.n, k, value, places);
+                           kernels.softmax_at(row, plan.n, places, k, p,
+                                              {options.temperature, false, scratch});
                            for (int64_t i = 0; i < k; ++i) {
                                put(&prob, here, 1, prob.strides[axis], i, p[i]);
                                put(&index, here, 2, index.strides[axis], i, places[i]);
@@ -176,7 +160,7 @@ std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
 
 template <class T>
 void token_rows(const Tokens& t) {
-    const int64_t k = t.options.k;
+    const int64_t k = t.options.k, n = t.plan.n;
     const double temperature = t.options.temperature;
     const Workspace<T> space(t.x, t.plan, k);
     for_each_batch(
@@ -186,19 +170,21 @@ void token_rows(const Tokens& t) {
             int64_t* const places = reinterpret_cast<int64_t*>(value + k);
             for (int64_t r = 0; r < rows; ++r) {
                 const Strides here = row_at(at, t.plan, r);
-                const AdjacentRow row = space.row(here, scratch);
+                const T* const row = space.row(here, scratch);
                 const RowOptions options{temperature, false, scratch};
                 T maximum, rest;
-                row.kernels.partition({static_cast<const char*>(row.data), 0, size_of(row.dtype)}, 1, row.n,
-                                      &maximum, &rest, options);
+                active_table()
+                    .of(dtype_of<T>)
+                    .partition({reinterpret_cast<const char*>(row), 0, sizeof(T)}, 1, n, &maximum, &rest,
+                               options);
                 const auto logprob = [&](double x) {
                     return -((static_cast<double>(maximum) - x) / temperature + static_cast<double>(rest));
                 };
                 const std::optional<int64_t> label = label_of(t, here);
                 const double x = label ? element<double>(t.x, here[0] + *label * t.plan.axis[0])
                                        : static_cast<double>(maximum);
-                RowScores scores = row.kernels.describe(row.data, row.n, maximum, x, temperature);
-                for (int64_t i = 0; rest != rest && i < row.n;
+                RowScores scores = active_table().compute<T>().describe(row, n, maximum, x, temperature);
+                for (int64_t i = 0; rest != rest && i < n;
                      ++i) {  // the first NaN is the maximum, as in NumPy
                     const double v = element<double>(t.x, here[0] + i * t.plan.axis[0]);
                     if (v == v) continue;
@@ -206,11 +192,11 @@ void token_rows(const Tokens& t) {
                     break;
                 }
                 put(t.out.logprob, here, 2, 0, 0, label ? logprob(x) : 0.0);
-                put(t.out.argmax, here, 3, 0, 0, scores.argmax < row.n ? scores.argmax : 0);
+                put(t.out.argmax, here, 3, 0, 0, scores.argmax < n ? scores.argmax : 0);
                 put(t.out.rank, here, 3, 0, 0, label ? 1 + scores.greater : int64_t{0});
                 put(t.out.entropy, here, 2, 0, 0, static_cast<double>(rest) + scores.gap);
                 if (k == 0) continue;
-                find_top(row, k, value, places);
+                find_top(row, n, k, value, places);
                 for (int64_t i = 0; i < k; ++i) {
                     put(t.out.top_logprob, here, 4, t.out.top_logprob->strides.back(), i, logprob(value[i]));
                     put(t.out.top_index, here, 5, t.out.top_index->strides.back(), i, places[i]);

@@ -56,12 +56,15 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
     }
     const RowKernel run = active_table().of(x.dtype).*kernel;
     const bool stream = streams(y);
-    for_each_batch(plan, rows_per_task(plan), kScratchBytes,
-                   [&](const Strides& at, int64_t rows, void* scratch) {
-                       run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
-                           {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n,
-                           {options.temperature, stream, scratch});
-                   });
+    const int64_t parts = parts_of_row(plan, x.dtype);
+    for_each_batch(
+        plan, rows_per_task(plan), kScratchBytes,
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            run({static_cast<const char*>(x.data) + at[0], plan.row[0], plan.axis[0]},
+                {static_cast<char*>(y.data) + at[1], plan.row[1], plan.axis[1]}, rows, plan.n,
+                {options.temperature, stream, scratch, parts, run_parts});
+        },
+        parts);
 }
 
 // ---- logsumexp ------------------------------------------------------------------
@@ -139,13 +142,13 @@ double infinite_logsumexp(const Staging<T>& staging, const Strides& at, T* piece
 /// The logsumexp of a task's rows, without weights.
 template <class T>
 void plain_logsumexp(const TensorView& x, const TensorView* where, const Plan& plan,
-                     const Staging<T>& staging, const Strides& at, int64_t rows, void* scratch,
+                     const Staging<T>& staging, const Strides& at, int64_t rows, int64_t parts, void* scratch,
                      double* value) {
     T maximum[kRows], rest[kRows];
     for_each_readable<T>(x, where, plan, at, rows, scratch,
                          [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
                              kernels.partition(in, count, plan.n, maximum + first, rest + first,
-                                               {1, false, scratch});
+                                               {1, false, scratch, parts, run_parts});
                          });
     for (int64_t r = 0; r < rows; ++r) {
         value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
@@ -158,20 +161,22 @@ template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
     const Staging<T> staging(x, options.where, plan);
-    const std::size_t bytes =
-        options.b ? WeightedLogsumexp::kBytes : staging.bytes(!is_readable<T>(x, options.where, plan));
-    for_each_batch(plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
-                   [&](const Strides& at, int64_t rows, void* scratch) {
-                       double value[kRows];
-                       if (options.b) {
-                           WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
-                           for (int64_t r = 0; r < rows; ++r) value[r] = weighted(row_at(at, plan, r));
-                       } else {
-                           plain_logsumexp<T>(x, options.where, plan, staging, at, rows, scratch, value);
-                       }
-                       scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype,
-                               y.swapped);
-                   });
+    const bool readable = is_readable<T>(x, options.where, plan);
+    const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : staging.bytes(!readable);
+    const int64_t parts = readable && !options.b ? parts_of_row(plan, x.dtype) : 1;
+    for_each_batch(
+        plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
+        [&](const Strides& at, int64_t rows, void* scratch) {
+            double value[kRows];
+            if (options.b) {
+                WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
+                for (int64_t r = 0; r < rows; ++r) value[r] = weighted(row_at(at, plan, r));
+            } else {
+                plain_logsumexp<T>(x, options.where, plan, staging, at, rows, parts, scratch, value);
+            }
+            scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype, y.swapped);
+        },
+        parts);
 }
 
 /// dx from y and dy, row by row, in T.

@@ -1,7 +1,9 @@
 // The parallel loop: every task once, the threads of all calls together, exceptions, calls from inside other regions.
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 
 #include "parallel.hpp"
@@ -81,6 +83,40 @@ TEST_CASE("more scratch memory than there is gives bad_alloc before anything run
         softloss::parallel_for(2, kPlenty, std::size_t{1} << 60, [&](std::int64_t, void*) { ++runs; }),
         std::bad_alloc);
     CHECK(runs == 0);
+}
+
+TEST_CASE("no more threads run than a loop allows") {
+    const Threads setting(5);
+    for (std::int64_t most : {1, 2, 3}) {
+        std::mutex mutex;
+        std::set<std::thread::id> threads;
+        softloss::parallel_for(
+            50, kPlenty, 0,
+            [&](std::int64_t, void*) {
+                const std::lock_guard lock(mutex);
+                threads.insert(std::this_thread::get_id());
+            },
+            most);
+        CHECK(threads.size() <= static_cast<std::size_t>(most));
+    }
+}
+
+TEST_CASE("a long row that threads share, in place, while their number changes") {
+    const Tensor<float> x = numbers<float>({250'001}, 3, 5);
+    const std::int64_t label = 250'000;
+    const softloss::TensorView target{&label, softloss::DType::int64, {}, {}};
+    Tensor<float> expected = x;
+    const Threads setting(1);
+    const double loss = softloss::cross_entropy_and_grad(x.view(), target, expected.out());
+    std::thread other([] {
+        for (int i = 0; i < 1000; ++i) softloss::set_num_threads(1 + i % 5);
+    });
+    for (int i = 0; i < 20; ++i) {
+        Tensor<float> y = x;
+        CHECK(softloss::cross_entropy_and_grad(y.view(), target, y.out()) == loss);
+        CHECK(y.data == expected.data);
+    }
+    other.join();
 }
 
 TEST_CASE("results are the same from inside a parallel region and while the number of threads changes") {

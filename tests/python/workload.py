@@ -17,11 +17,13 @@ _RNG = np.random.default_rng(7)
 X = (3 * _RNG.standard_normal((1500, 300))).astype(np.float32)  # 1.7 MiB: results come from the pool
 LABELS = _RNG.integers(0, 300, 1500)
 P = _RNG.random((1500, 300), np.float32)
+LONG = X.reshape(-1)[:130_001]  # a row that threads share
 Y = np.exp(X) / np.exp(X).sum(-1, keepdims=True)  # not by softloss: importing this file starts no thread
 
 CALLS = {
     "softmax": lambda: softloss.softmax(X),
     "softmax of axis 0": lambda: softloss.softmax(X, 0),
+    "softmax of a long row": lambda: softloss.softmax(LONG),
     "log_softmax of float64": lambda: softloss.log_softmax(X, dtype=np.float64),
     "logsumexp": lambda: softloss.logsumexp(X),
     "sigmoid": lambda: softloss.sigmoid(X),
@@ -30,6 +32,7 @@ CALLS = {
     "log_softmax_backward": lambda: softloss.log_softmax_backward(X, Y),
     "cross_entropy": lambda: softloss.cross_entropy(X, LABELS, reduction="none"),
     "cross_entropy_and_grad": lambda: softloss.cross_entropy_and_grad(X, LABELS, label_smoothing=0.1),
+    "cross_entropy_and_grad of a long row": lambda: softloss.cross_entropy_and_grad(LONG, 130_000),
     "cross_entropy_grad_hess": lambda: softloss.cross_entropy_grad_hess(X, LABELS),
     "categorical_cross_entropy": lambda: softloss.categorical_cross_entropy(Y, LABELS),
     "categorical_cross_entropy_and_grad": lambda: softloss.categorical_cross_entropy_and_grad(P, LABELS),

@@ -12,14 +12,20 @@ namespace {
 
 template <class S>
 constexpr StorageKernels storage_kernels() {
-    return {softmax_rows<S>,    log_softmax_rows<S>, partition_rows<S>, class_loss_rows<S>,
-            describe_row<S>,    top_row<S>,          softmax_at<S>,     sigmoid_map<S>,
-            log_sigmoid_map<S>, widen_map<S>,        narrow_map<S>};
+    return {kTakesParts<S>, softmax_rows<S>,    log_softmax_rows<S>, partition_rows<S>, class_loss_rows<S>,
+            sigmoid_map<S>, log_sigmoid_map<S>, widen_map<S>,        narrow_map<S>};
 }
 template <class T>
 constexpr ComputeKernels<T> compute_kernels() {
-    return {bce_map<T>, bce_logits_map<T>,       outside_unit<T>,
-            sum<T>,     softmax_backward_row<T>, log_softmax_backward_row<T>};
+    return {bce_map<T>,
+            bce_logits_map<T>,
+            outside_unit<T>,
+            sum<T>,
+            softmax_backward_row<T>,
+            log_softmax_backward_row<T>,
+            describe_row<T>,
+            top_row<T>,
+            softmax_at<T>};
 }
 
 constexpr KernelTable make_table(const char* name) {

@@ -182,12 +182,12 @@ SOFTLOSS_INLINE V<T> canonical(V<T> y) {
     return select(equal(y, y), y, nans<T>());
 }
 
-/// Calls put(i, valid) for the vectors of a row of n elements. Where fma is emulated, one copy of `put` serves for all: speed is
-/// lost already.
-template <int W, class Put>
+/// Calls put(i, valid) for the vectors of a row of n elements. One copy of `put` serves for all where they are few, or where fma
+/// is emulated: speed is lost already.
+template <int W, bool Few = kEmulatedFma, class Put>
 SOFTLOSS_INLINE void for_each_vector(std::int64_t n, Put put) {
     std::int64_t i = 0;
-    if constexpr (kEmulatedFma) {
+    if constexpr (Few) {
         for (; i < n; i += W) put(i, n - i < W ? static_cast<int>(n - i) : W);
     } else {
         for (; i + W <= n; i += W) put(i, W);
@@ -234,6 +234,12 @@ SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     return max(max(m0, m1), max(m2, m3));
 }
 
+/// Whether the exponentials of n elements are kept.
+template <class T>
+constexpr bool fits_stash(std::int64_t n) {
+    return n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
+}
+
 /// Elements of the rows whose passes go in turn: they and their exponentials fit into the first cache.
 constexpr std::int64_t kTogether = 4096;
 
@@ -251,11 +257,12 @@ struct NoWriters {
     SOFTLOSS_INLINE void operator()(std::int64_t) const {}
 };
 
-/// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where there is one. `next` and `out`: what is read
-/// and written later, fetched into the second cache meanwhile (the first is full of what is in hand).
+/// x: (n) adjacent elements. Exponentials are left in stash (n, padded) where there is one, the totals of the chunks in
+/// `totals` if it is wanted. `next` and `out`: what is read and written later, fetched into the second cache meanwhile (the
+/// first is full of what is in hand).
 template <bool Others, bool Careful, class S, class T, Range R, class Writer = NoWriters>
 SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, Reference<T, R> ref, T* stash, const char* next,
-                                  const char* out, const Writer& writer = {}) {
+                                  const char* out, const Writer& writer = {}, Pair<V<T>>* totals = nullptr) {
     constexpr int W = kLanes<T>, K = Writer::kInStep;
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
     auto maxima = splat<IntVec<T, W>>(0);
@@ -280,26 +287,38 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, Reference<T, R> re
                     unrolled<K>([&](int k) SOFTLOSS_LAMBDA { store(stash + first + k * W, e[k].value()); });
             }
         }
-        for_each_vector<W>(end - first, [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
-            const std::int64_t i = first + at;
-            const V<T> v = load_some(x + i, valid);
-            const auto e = ref.exp(v);
-            if (valid == W) sum.add(v, ref.maximum, e);
-            else sum.add_first(v, ref.maximum, e, valid);
-            if (stash) store(stash + i, e.value());
-            beside(i);
-        });
+        for_each_vector<W, (K > 1 || kEmulatedFma)>(end - first,
+                                                    [&](std::int64_t at, int valid) SOFTLOSS_LAMBDA {
+                                                        const std::int64_t i = first + at;
+                                                        const V<T> v = load_some(x + i, valid);
+                                                        const auto e = ref.exp(v);
+                                                        if (valid == W) sum.add(v, ref.maximum, e);
+                                                        else sum.add_first(v, ref.maximum, e, valid);
+                                                        if (stash) store(stash + i, e.value());
+                                                        beside(i);
+                                                    });
         const auto total = sum.sum.total();
         all = chunk == 0 ? total : all + total;
+        if (totals) *totals++ = total;
         maxima = maxima + sum.maxima;
     }
     return {all, maxima};
 }
 template <class S, class T, Range R>
-[[gnu::noinline]] RowSum<T> careful_row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref) {
+[[gnu::noinline]] RowSum<T> careful_row_sum(const S* x, std::int64_t n, const Reference<T, R>& ref,
+                                            Pair<V<T>>* totals = nullptr) {
     const char* const here = reinterpret_cast<const char*>(x);
-    return row_sum<true, true>(x, n, ref, static_cast<T*>(nullptr), here, here);
+    return row_sum<true, true>(x, n, ref, static_cast<T*>(nullptr), here, here, {}, totals);
 }
+
+/// What is known of a part of a row: the totals of its chunks, which are added in the row's order.
+template <class T>
+struct PartSums {
+    static constexpr std::int64_t kChunks = 2048;
+    V<T> maximum;
+    IntVec<T, kLanes<T>> maxima;
+    Pair<V<T>> total[kChunks + 1];
+};
 
 /// A whole line of results, past the caches.
 template <class S, class From, class Finish>
@@ -365,12 +384,12 @@ template <class S>
 
 /// The statistics of `count` <= W rows along the vectors with these maxima, one in each lane; exponentials of row r at
 /// stash + r * pitch where there is a stash. The passes go over all rows in turn, so that what a row waits for is computed while
-/// others are read.
+/// others are read. With `part`, the only row is a part of one: its sums are left there, and no statistics.
 template <bool Others, class S, class Writers = NoWriters>
 [[gnu::noinline]] void rows_stats(RowsIn x, int count, std::int64_t n, V<Compute<S>> maximum,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
                                   std::int64_t pitch, Stats<Compute<S>>& stats, const char* next, RowsOut out,
-                                  const Writers& writers = {}) {
+                                  const Writers& writers = {}, PartSums<Compute<S>>* part = nullptr) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const auto row = [&](int r) SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row); };
@@ -384,9 +403,14 @@ template <bool Others, class S, class Writers = NoWriters>
         using Ref = Plain<decltype(all)>;
         for (int r = 0; r < count; ++r) {
             const auto s = row_sum<Others, false>(row(r), n, Ref(all, r), stash ? stash + r * pitch : stash,
-                                                  next + r * x.row, out.data + r * out.row, writers[r]);
+                                                  next + r * x.row, out.data + r * out.row, writers[r],
+                                                  part ? part->total : nullptr);
             sum[r] = s.sum;
             maxima[r] = s.maxima;
+        }
+        if (part) {
+            part->maxima = maxima[0];
+            return;
         }
         stats.sum = fold_sums<T>(sum);
         stats.maximum = all.maximum;
@@ -558,6 +582,47 @@ template <class S, class Op>
 /// Bytes of the shortest row worth to be streamed: of whole lines alone; of any other, whose ends go through the caches.
 constexpr std::int64_t kStreamedLines = 512, kStreamedRow = 768;
 
+/// y (and second) of `count` rows along the vectors from x, or from their exponentials in stash (count, pitch) where these are
+/// `stashed`; else stash is memory for less than a line of them.
+template <class S, class Op>
+[[gnu::noinline]] void write_rows(RowsIn x, RowsOut y, RowsOut second, int count, std::int64_t n,
+                                  const typename Op::Finish& finishes, const V<Compute<S>>& maximum,
+                                  const Temperature<Compute<S>>& temperature, Compute<S>* stash,
+                                  std::int64_t pitch, bool stashed, bool streamed) {
+    using T = Compute<S>;
+    for (int r = 0; r < count; ++r) {
+        const auto finish = finishes.row(r);
+        const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
+        const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
+            S* const yr = reinterpret_cast<S*>(to.data + r * to.row);
+            if (finish.invalid) {
+                fill_row(yr, n, mended(nans<T>()));
+            } else if constexpr (!Op::kExp) {
+                write_row(xr, yr, n, streamed, f);
+            } else if (stashed) {
+                write_row(stash + r * pitch, yr, n, streamed, f);
+            } else {
+                write_exponentials(xr, yr, n, streamed, spread(maximum, r), temperature, stash, f);
+            }
+        };
+        if constexpr (Op::kResults == 2)
+            emit(
+                second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
+                [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
+        emit(
+            y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
+            [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
+    }
+}
+
+/// Whether the results of rows of n elements, `row` bytes apart, are written past the caches.
+template <class S, class Op>
+SOFTLOSS_INLINE bool is_streamed(const RowOptions& options, const RowsOut& y, std::int64_t n) {
+    const std::int64_t bytes = n * std::int64_t{sizeof(S)};
+    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
+    return options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
+}
+
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
 SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
@@ -566,10 +631,7 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
-    const std::int64_t bytes = n * std::int64_t{sizeof(S)};
-    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
-    const bool streamed = options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
-    const bool stashed = Op::kExp && n <= kStashBytes / static_cast<std::int64_t>(sizeof(T));
+    const bool streamed = is_streamed<S, Op>(options, y, n), stashed = Op::kExp && fits_stash<T>(n);
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
@@ -586,44 +648,24 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     V<T> maximum = rows_max<S>(x, 0, rows, together, n);
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
-        const RowsIn block{x.data + first * x.row, x.row, x.axis};
+        const auto from = [&](auto to) SOFTLOSS_LAMBDA {
+            to.data += first * to.row;
+            return to;
+        };
         const std::int64_t ahead = first + lead * together;
         const char* const next = x.data + (ahead + together <= rows ? ahead : first) * x.row;
         // What is streamed, or not there, need not be fetched.
-        const RowsOut out = Op::kResults > 0 && !streamed ? RowsOut{y.data + first * y.row, y.row, y.axis}
-                                                          : RowsOut{const_cast<char*>(next), x.row, x.axis};
+        const RowsOut out =
+            Op::kResults > 0 && !streamed ? from(y) : RowsOut{const_cast<char*>(next), x.row, x.axis};
         Stats<T> stats;
-        rows_stats<Op::kOthers, S>(block, count, n, maximum, temperature, stashed ? stash : nullptr, pitch,
+        rows_stats<Op::kOthers, S>(from(x), count, n, maximum, temperature, stashed ? stash : nullptr, pitch,
                                    stats, next, out);
         typename Op::Finish finishes;
         op.finish(stats, first, count, finishes);
         if (early) maximum = rows_max<S>(x, first + together, rows, together, n);
-        if constexpr (Op::kResults > 0) {
-            for (int r = 0; r < count; ++r) {
-                const auto finish = finishes.row(r);
-                const S* const xr = reinterpret_cast<const S*>(block.data + r * x.row);
-                const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
-                    S* const yr = reinterpret_cast<S*>(to.data + (first + r) * to.row);
-                    if (finish.invalid) {
-                        fill_row(yr, n, mended(nans<T>()));
-                    } else if constexpr (!Op::kExp) {
-                        write_row(xr, yr, n, streamed, f);
-                    } else if (stashed) {
-                        write_row(stash + r * pitch, yr, n, streamed, f);
-                    } else {
-                        write_exponentials(xr, yr, n, streamed, spread(stats.maximum, r), temperature, stash,
-                                           f);
-                    }
-                };
-                if constexpr (Op::kResults == 2)
-                    emit(
-                        second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
-                        [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
-                emit(
-                    y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
-                    [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
-            }
-        }
+        if constexpr (Op::kResults > 0)
+            write_rows<S, Op>(from(x), from(y), from(second), count, n, finishes, stats.maximum, temperature,
+                              stash, pitch, stashed, streamed);
         if constexpr (Op::kLabels) op.after(first, count);
         if (!early) maximum = rows_max<S>(x, first + together, rows, together, n);
     }
@@ -1008,16 +1050,6 @@ template <class T, class Op>
                        });
         }
     }
-}
-
-/// Runs op over (rows, n) of any layout; y and second are ignored where op has no such result.
-template <class S, class Op>
-SOFTLOSS_INLINE void run_rows(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
-                              const RowOptions& options, Op& op) {
-    const bool along = n >= kShortRow && x.axis == sizeof(S) && (Op::kResults < 1 || y.axis == sizeof(S)) &&
-                       (Op::kResults < 2 || second.axis == sizeof(S));
-    if (along) rows_along<S>(x, y, second, rows, n, options, op);
-    else rows_across(kStorage<S>, x, y, second, rows, n, options, op);
 }
 
 }  // namespace

@@ -9,12 +9,10 @@ namespace softloss {
 namespace {
 
 /// x: (n). See RowScores.
-template <class S>
-RowScores describe_row(const void* x_, std::int64_t n, double maximum, double value, double temperature_) {
-    using T = Compute<S>;
+template <class T>
+RowScores describe_row(const T* x, std::int64_t n, double maximum, double value, double temperature_) {
     using I = IntVec<T, kLanes<T>>;
     constexpr int W = kLanes<T>;
-    const S* const x = static_cast<const S*>(x_);
     const Temperature<T> temperature(temperature_);
     const V<T> top = splat<V<T>>(static_cast<T>(maximum)), v = splat<V<T>>(static_cast<T>(value));
     RowScores scores{n, 0, 0};
@@ -42,7 +40,7 @@ RowScores describe_row(const void* x_, std::int64_t n, double maximum, double va
             scores.greater += fold(greater, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
             if (scores.argmax == n && any(is_max)) {
                 for (std::int64_t i = chunk; i < end && scores.argmax == n; ++i) {
-                    if (first(load_first<W>(x + i, 1)) == static_cast<T>(maximum)) scores.argmax = i;
+                    if (x[i] == static_cast<T>(maximum)) scores.argmax = i;
                 }
             }
         }
@@ -53,46 +51,38 @@ RowScores describe_row(const void* x_, std::int64_t n, double maximum, double va
 }
 
 /// x: (n), index: (k) -> prob: (k).
-template <class S>
-void softmax_at(const void* x_, std::int64_t n, const std::int64_t* index, std::int64_t k, void* prob_,
+template <class T>
+void softmax_at(const T* x, std::int64_t n, const std::int64_t* index, std::int64_t k, T* prob,
                 const RowOptions& options) {
-    using T = Compute<S>;
     constexpr int W = kLanes<T>;
-    const S* const x = static_cast<const S*>(x_);
-    T* const prob = static_cast<T*>(prob_);
     const Temperature<T> temperature(options.temperature);
     Stats<T> stats;
     if (n < kShortRow) {  // a row this short lies across the vectors, alone
         T* const tile = static_cast<T*>(options.scratch);
-        for (std::int64_t i = 0; i < n; ++i) store(tile + i * W, splat<V<T>>(first(load_first<W>(x + i, 1))));
-        const char* const here = static_cast<const char*>(x_);
+        for (std::int64_t i = 0; i < n; ++i) store(tile + i * W, splat<V<T>>(x[i]));
+        const char* const here = reinterpret_cast<const char*>(x);
         tile_stats<false, T>(tile, nullptr, W, n, temperature, {here, here, 0, 0}, stats);
     } else {
-        char* const here = const_cast<char*>(static_cast<const char*>(x_));
-        const RowsIn row{here, 0, sizeof(S)};
-        rows_stats<false, S>(row, 1, n, rows_max<S>(row, 0, 1, 1, n), temperature, nullptr, 0, stats, here,
-                             {here, 0, sizeof(S)});
+        char* const here = reinterpret_cast<char*>(const_cast<T*>(x));
+        const RowsIn row{here, 0, sizeof(T)};
+        rows_stats<false, T>(row, 1, n, rows_max<T>(row, 0, 1, 1, n), temperature, nullptr, 0, stats, here,
+                             {here, 0, sizeof(T)});
     }
     typename Softmax<T>::Finish all;
     Softmax<T>().finish(stats, 0, 1, all);
     const auto finish = all.row(0);
     for_each_vector<W>(k, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        S picked[W] = {};
-        T e[W];
-        for (int j = 0; j < valid; ++j) {
-            __builtin_memcpy(picked + j, (const char*)x + index[i + j] * std::int64_t{sizeof(S)}, sizeof(S));
-        }
+        T picked[W] = {}, e[W];
+        for (int j = 0; j < valid; ++j) picked[j] = x[index[i + j]];
         exp_values(picked, W, spread(stats.maximum, 0), temperature, e);
         store_some(prob + i, canonical<T>(finish(load<V<T>>(e))), valid);
     });
 }
 
 /// x: (n) -> value, index: (k). A sorted list; most vectors hold nothing above its last entry.
-template <class S>
-std::int64_t top_row(const void* x_, std::int64_t n, std::int64_t k, double* value, std::int64_t* index) {
-    using T = Compute<S>;
+template <class T>
+std::int64_t top_row(const T* x, std::int64_t n, std::int64_t k, double* value, std::int64_t* index) {
     constexpr int W = kLanes<T>;
-    const S* const x = static_cast<const S*>(x_);
     std::int64_t held = 0;
     double last = -__builtin_inf();  // what an element must exceed
     for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {

@@ -11,7 +11,7 @@
 // cancels, down to the smallest results.
 #pragma once
 
-#include "rows.hpp"
+#include "parts.hpp"
 
 namespace softloss {
 namespace {

@@ -31,7 +31,12 @@ constexpr std::int64_t kMaxTile = kTileBytes / 64;
 struct RowOptions {
     double temperature = 1;
     bool stream = false;
-    void* scratch = nullptr;  ///< kScratchBytes, 64-byte aligned
+    void* scratch = nullptr;  ///< kScratchBytes for each part, 64-byte aligned
+    /// How many threads share each row, which is long and of adjacent elements; more than 1 where StorageKernels::takes_parts.
+    std::int64_t parts = 1;
+    /// Calls body(context, part) for all parts, at the same time.
+    void (*for_parts)(std::int64_t parts, void (*body)(const void* context, std::int64_t part),
+                      const void* context) = nullptr;
 };
 
 /// Row transforms: y may be x itself (same layout).
@@ -64,11 +69,17 @@ struct RowScores {
     std::int64_t greater;  ///< elements above `value`
     double gap;            ///< sum of p (maximum - x) / temperature
 };
-using DescribeKernel = RowScores (*)(const void* x, std::int64_t n, double maximum, double value,
+template <class T>
+using DescribeKernel = RowScores (*)(const T* x, std::int64_t n, double maximum, double value,
                                      double temperature);
 /// The k largest of n adjacent elements, largest first, ties by index. Returns how many there are: NaN and -inf are none.
-using TopKernel = std::int64_t (*)(const void* x, std::int64_t n, std::int64_t k, double* value,
+template <class T>
+using TopKernel = std::int64_t (*)(const T* x, std::int64_t n, std::int64_t k, double* value,
                                    std::int64_t* index);
+/// prob[j] = softmax(x)[index[j]], the same bits, for k places of n adjacent elements. prob: (k).
+template <class T>
+using PlacesKernel = void (*)(const T* x, std::int64_t n, const std::int64_t* index, std::int64_t k, T* prob,
+                              const RowOptions& options);
 
 /// Elementwise transforms of n adjacent elements. y may be x.
 using MapKernel = void (*)(const void* x, void* y, std::int64_t n);
@@ -104,6 +115,9 @@ struct ComputeKernels {
     /// Sum in a fixed order, compensated.
     double (*sum)(const T* x, std::int64_t n);
     BackwardKernel<T> softmax_backward, log_softmax_backward;
+    DescribeKernel<T> describe;
+    TopKernel<T> top;
+    PlacesKernel<T> softmax_at;
 };
 
 /// The sum of a piece of a row, with its rounding error: such sums are added.
@@ -142,17 +156,11 @@ struct WeightedKernels {
     void (*log)(const double* x, double* y, std::int64_t n);  ///< y = log(x)
 };
 
-/// prob[j] = softmax(x)[index[j]], the same bits, for k places of n adjacent elements. prob: T (k).
-using PlacesKernel = void (*)(const void* x, std::int64_t n, const std::int64_t* index, std::int64_t k,
-                              void* prob, const RowOptions& options);
-
 struct StorageKernels {
+    bool takes_parts;  ///< of rows, as RowOptions has them
     RowKernel softmax, log_softmax;
     PartitionKernel partition;
     ClassKernel class_loss;
-    DescribeKernel describe;
-    TopKernel top;
-    PlacesKernel softmax_at;
     MapKernel sigmoid, log_sigmoid;
     MapKernel widen, narrow;  ///< storage -> compute type and back
 };
