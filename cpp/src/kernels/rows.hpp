@@ -763,8 +763,10 @@ template <class S>
     if (y.row == sizeof(S)) {
         for (std::int64_t i = 0; i < n; ++i) {
             S* const yi = reinterpret_cast<S*>(y.data + i * y.axis);
+            const char* const ahead = y.data + (i + kLead < n ? i + kLead : i) * y.axis;
             const T* const from = tile + i * pitch;
             for_each_vector<W>(rows, [&](std::int64_t r, int valid) SOFTLOSS_LAMBDA {
+                prefetch(ahead + r * sizeof(S));
                 store_some(yi + r, load<V<T>>(from + r), valid);
             });
         }
@@ -930,8 +932,8 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
                                 RowsOut y, int rows, std::int64_t n, T* flat, bool more, bool stream_,
                                 Finish finish) {
     constexpr int W = kLanes<T>, P = kColumns<T>;
-    const bool native = storage.size == sizeof(T);
-    if (native && y.row == sizeof(T)) {
+    const bool native = storage.size == sizeof(T), in_line = y.row == storage.size;
+    if (native && in_line) {
         for (std::int64_t i = 0; i < n; ++i) {
             T* const yi = reinterpret_cast<T*>(y.data + i * y.axis);
             const T* const xi = from + i * pitch;
@@ -968,9 +970,10 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
         } else {
             for (std::int64_t i = 0; i < n; ++i)
                 store(to + i * pitch + g * W, finish(g, i, load<V<T>>(tile + i * pitch)));
-            storage.store(to + g * W, pitch, part, here, n, flat);
+            if (!in_line) storage.store(to + g * W, pitch, part, here, n, flat);
         }
     }
+    if (in_line) storage.store(to, pitch, y, rows, n, flat);  // lines are written once
 }
 
 /// Groups of W rows in a tile: it fits into the second cache where the rows of an element are adjacent (so that much of
