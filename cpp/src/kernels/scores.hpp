@@ -24,16 +24,28 @@ RowScores describe_row(const T* x, std::int64_t n, double maximum, double value,
             ExpSum<T> sum;
             V<T> gaps = splat<V<T>>(0);
             I greater = splat<I>(0), is_max = splat<I>(0);
-            for (std::int64_t i = chunk; i < end; i += W) {
+            const auto add = [&]<int K>(const V<T>(&x)[K]) SOFTLOSS_LAMBDA {
+                ExpParts<V<T>> e[K];
+                ref.exp(x, e);
+                unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
+                    sum.add(e[k]);
+                    gaps = fma(e[k].value(), peak - max(ref.lowest, x[k] - ref.shift), gaps);
+                    greater = greater - less(v, x[k]);
+                    is_max = is_max | equal(x[k], top);
+                });
+            };
+            std::int64_t i = chunk;
+            for (; kInStep > 1 && i + kInStep * W <= end; i += kInStep * W) {
+                V<T> step[kInStep];
+                unrolled<kInStep>([&](int k) SOFTLOSS_LAMBDA { step[k] = load<V<T>>(x + i + k * W); });
+                add(step);
+            }
+            for (; i < end; i += W) {
                 const int valid = static_cast<int>(end - i < W ? end - i : W);
                 // Beyond the row: so far below the maximum that it counts for nothing.
-                const auto inside = first_lanes<I>(valid);
-                const V<T> xi = select(inside, load_some(x + i, valid), splat<V<T>>(-__builtin_inff()));
-                const auto e = ref.exp(xi);
-                sum.add(e);
-                gaps = fma(e.value(), peak - max(ref.lowest, xi - ref.shift), gaps);
-                greater = greater - less(v, xi);
-                is_max = is_max | equal(xi, top);
+                const V<T> one[1] = {
+                    select(first_lanes<I>(valid), load_some(x + i, valid), splat<V<T>>(-__builtin_inff()))};
+                add(one);
             }
             all = all + sum.total();
             weighted = weighted + Pair<V<T>>{gaps, splat<V<T>>(0)};
