@@ -1,5 +1,5 @@
-// kernels/math.hpp compiled with the flags of one instruction set, whose name CMake gives as SOFTLOSS_TEST_ISA.
-#include "kernels/math.hpp"
+// kernels/math.hpp and what binary.hpp makes of it, compiled with the flags of one instruction set, whose name CMake gives as SOFTLOSS_TEST_ISA.
+#include "kernels/binary.hpp"
 
 #include "math_table.hpp"
 
@@ -34,6 +34,17 @@ constexpr MathFunctions<T> functions() {
                 const auto l = softloss::log1p_unit_parts(v, softloss::splat<decltype(v)>(0));
                 return l.hi + l.lo;
             });
+        },
+        [](const T* x, T* y, std::int64_t n) {
+            map(x, y, n, [](auto v) {
+                const decltype(v) one[1] = {v};
+                decltype(v) result[1];
+                softloss::sigmoid(one, result);
+                return result[0];
+            });
+        },
+        [](const T* x, T* y, std::int64_t n) {
+            map(x, y, n, [](auto v) { return softloss::log_sigmoid(v); });
         },
         softloss::MathConstants<T>::kExpInverse,
         softloss::MathConstants<T>::kExpInverseLow,

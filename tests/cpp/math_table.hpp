@@ -1,4 +1,4 @@
-// The vector functions of kernels/math.hpp as plain functions over arrays, one table for each instruction set.
+// The vector functions of kernels/math.hpp and binary.hpp as plain functions over arrays, one table for each instruction set.
 // Lives here: the contract between math_isa.cpp and test_math.cpp. Must not: vectors.
 #pragma once
 
@@ -8,7 +8,7 @@
 template <class T>
 struct MathFunctions {
     using Map = void (*)(const T* x, T* y, std::int64_t n);
-    Map exp, exp_nonpositive, log, log1p, log1p_unit;
+    Map exp, exp_nonpositive, log, log1p, log1p_unit, sigmoid, log_sigmoid;
     T exp_inverse, exp_inverse_low;  ///< exponentials come times a factor: 1 / factor, to twice the precision
 };
 

@@ -1,7 +1,8 @@
-// exp, log and log1p of kernels/math.hpp on every instruction set: the largest error in ULP, and that all give one result.
+// exp, log and log1p of kernels/math.hpp and the sigmoids of binary.hpp on every instruction set: the largest error in ULP, and
+// that all give one result.
 //
 // Each argument lies in a stretch of numbers that follow one another. A test run takes a sample of each, evenly spread
-// over the bit patterns and therefore over the exponents; "every float32" takes them all, in a few minutes:
+// over the bit patterns and therefore over the exponents; "every float32" takes them all, in fourteen minutes:
 //   softloss_tests --no-skip --test-case='every float32*'
 #include <algorithm>
 #include <cstdio>
@@ -88,6 +89,27 @@ std::vector<Stretch<T>> stretches() {
     };
 }
 
+template <class T>
+std::vector<Stretch<T>> sigmoids() {
+    using F = MathFunctions<T>;
+    const auto sigmoid = [](Wide<T> x) {
+        const Wide<T> e = std::exp(-std::fabs(x));
+        return (x < 0 ? e : 1) / (1 + e);
+    };
+    const auto log_sigmoid = [](Wide<T> x) {
+        return std::min<Wide<T>>(x, 0) - std::log1p(std::exp(-std::fabs(x)));
+    };
+    const T end = T(-1.01) * std::log(std::numeric_limits<T>::denorm_min()), small = T(1e-3);
+    std::vector<Stretch<T>> all;
+    for (const T sign : {T(1), T(-1)}) {
+        for (const T from : {T(0), small}) {
+            all.push_back({"sigmoid", &F::sigmoid, sigmoid, sign * from, sign * end, 1.6});
+            all.push_back({"log_sigmoid", &F::log_sigmoid, log_sigmoid, sign * from, sign * end, 1.87});
+        }
+    }
+    return all;
+}
+
 /// Units in the last place of T at `exact`; of the smallest normal number below it.
 template <class T>
 double distance(T actual, Wide<T> exact) {
@@ -129,8 +151,8 @@ Worst worst(const Stretch<T>& s, std::uint64_t count) {
 }
 
 template <class T>
-void check(std::uint64_t count, bool print) {
-    for (const Stretch<T>& s : stretches<T>()) {
+void check(const std::vector<Stretch<T>>& stretches, std::uint64_t count, bool print) {
+    for (const Stretch<T>& s : stretches) {
         const Worst w = worst(s, count);
         if (print) {
             std::printf("float%zu %s on [%g, %g]: %.4f ULP at %a\n", 8 * sizeof(T), s.name.c_str(),
@@ -144,16 +166,23 @@ void check(std::uint64_t count, bool print) {
 
 }  // namespace
 
-TEST_CASE("exp, log and log1p of float32: a sample of each exponent") {
-    check<float>(200000, false);
+TEST_CASE("exp, log, log1p and the sigmoids of float32: a sample of each exponent") {
+    check(stretches<float>(), 200000, false);
+    check(sigmoids<float>(), 200000, false);
 }
 
-TEST_CASE("exp, log and log1p of float64: a sample of each exponent") {
+TEST_CASE("exp, log, log1p and the sigmoids of float64: a sample of each exponent") {
     if (std::numeric_limits<long double>::digits < 64) return;  // nothing to judge by
-    check<double>(200000, false);
+    check(stretches<double>(), 200000, false);
+    check(sigmoids<double>(), 200000, false);
 }
 
 TEST_CASE("every float32: exp, log and log1p; with them more float64" * doctest::skip()) {
-    check<float>(0, true);
-    if (std::numeric_limits<long double>::digits >= 64) check<double>(3000000, true);
+    check(stretches<float>(), 0, true);
+    if (std::numeric_limits<long double>::digits >= 64) check(stretches<double>(), 3000000, true);
+}
+
+TEST_CASE("every float32: sigmoid and log_sigmoid; with them more float64" * doctest::skip()) {
+    check(sigmoids<float>(), 0, true);
+    if (std::numeric_limits<long double>::digits >= 64) check(sigmoids<double>(), 3000000, true);
 }
