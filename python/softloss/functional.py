@@ -27,7 +27,8 @@ Errors
 Bits
     For one input the result is the same at any number of threads and on every CPU that has FMA.
 
-ULP is the unit in the last place of the result, against exact arithmetic.
+ULP is the unit in the last place of the result, against exact arithmetic. The bounds of gradients and Hessians hold
+for weights up to 1, and for larger ones where no probability lies below the smallest normal number.
 """
 
 from __future__ import annotations

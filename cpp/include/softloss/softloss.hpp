@@ -4,7 +4,8 @@
 //
 // Conventions. Results have the same bits on every CPU, at any thread count. x and y may be the same array; they must not
 // overlap in another way. Errors: std::invalid_argument (shapes, values, dtypes), std::out_of_range (labels); nothing has
-// been written when one is thrown. ULP bounds hold against exact arithmetic for float32 and float64.
+// been written when one is thrown. ULP bounds hold against exact arithmetic for float32 and float64; those of
+// gradients and Hessians for the factors that docs/numerics.rst names.
 #pragma once
 
 #include <cmath>
