@@ -42,9 +42,26 @@ struct ClassLoss {
     bool plain() const { return kind == Scores::logits && indices() && options.label_smoothing == 0; }
 };
 
+/// The sums of blocks of rows; that of a single one needs no allocation.
+class BlockSums {
+  public:
+    void resize(std::size_t size) {
+        size_ = size;
+        if (size > 1) many_.resize(size);
+    }
+    std::size_t size() const { return size_; }
+    double& operator[](std::size_t block) { return size_ > 1 ? many_[block] : one_; }
+
+  private:
+    std::size_t size_ = 0;
+    double one_ = 0;
+    std::vector<double> many_;
+};
+
 /// Losses of all rows, weighted, in C order (or their partial sums alone), and what the rows count for in the mean.
 struct RowLosses {
-    std::vector<double> loss, norm, loss_sums, norm_sums;
+    std::vector<double> loss, norm;
+    BlockSums loss_sums, norm_sums;
     std::atomic<int64_t> counted{0};
     std::atomic<bool> bad_label{false}, bad_prob{false};
 };
@@ -335,6 +352,11 @@ void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const in
     for (int64_t r = 0; r < rows; ++r) loss[r] = label[r] < 0 ? 0 : 0 - loss[r];  // never -0
 }
 
+/// As the kernel has it, which takes its time for a single one.
+double sum_of(const double* x, int64_t n) {
+    return n == 1 ? 0 + *x : active_table().f64.sum(x, n);
+}
+
 // ---- all rows ---------------------------------------------------------------------------------------------------------------
 
 /// A task's rows, on its stack.
@@ -398,8 +420,8 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
             b.loss[r] = b.norm[r] == 0 ? 0 : b.norm[r] * b.loss[r];
         if (in_order) {
             const int64_t block = at[1] / int64_t{sizeof(double)} / kRows;
-            result.loss_sums[block] = active_table().f64.sum(b.loss, rows);
-            if (c.weighted()) result.norm_sums[block] = active_table().f64.sum(b.norm, rows);
+            result.loss_sums[block] = sum_of(b.loss, rows);
+            if (c.weighted()) result.norm_sums[block] = sum_of(b.norm, rows);
             return;
         }
         for (int64_t r = 0; r < rows; ++r) {
@@ -412,21 +434,19 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
 }
 
 /// Sums of blocks of kRows, in C order of the rows.
-double sum_in_blocks(const std::vector<double>& values, std::vector<double>& sums) {
-    const auto sum = active_table().f64.sum;
-    if (!values.empty()) {
-        sums.clear();
-        for (std::size_t i = 0; i < values.size(); i += kRows)
-            sums.push_back(sum(values.data() + i,
-                               static_cast<int64_t>(std::min<std::size_t>(kRows, values.size() - i))));
-    }
-    return sums.size() == 1 ? sums[0] : sum(sums.data(), static_cast<int64_t>(sums.size()));
+double sum_in_blocks(const std::vector<double>& values, BlockSums& sums) {
+    const auto rows = static_cast<int64_t>(values.size());
+    if (rows > 0) sums.resize((rows + kRows - 1) / kRows);
+    for (int64_t first = 0; first < rows; first += kRows)
+        sums[first / kRows] = sum_of(values.data() + first, std::min(kRows, rows - first));
+    return sums.size() == 1 ? sums[0] : active_table().f64.sum(&sums[0], static_cast<int64_t>(sums.size()));
 }
 
 /// The sum of what the rows count for: the denominator of the gradient of a mean.
 double total_norm(const ClassLoss& c, int64_t ignored) {
     if (!c.weighted()) return static_cast<double>(c.rows - ignored);
-    std::vector<double> norms(c.rows), sums;
+    std::vector<double> norms(c.rows);
+    BlockSums sums;
     for_each_batch(c.plan, std::min(rows_per_task(c.plan), kRows), 0,
                    [&](const Strides& at, int64_t rows, void*) {
                        int64_t label[kRows];
@@ -451,8 +471,7 @@ void check_gradient(const ClassLoss& c, const MutableTensorView* out, const char
 void prepare(ClassLoss& c, const MutableTensorView* losses) {
     const TensorView& x = c.x;
     const ClassLossOptions& options = c.options;
-    const std::string name = c.name;
-    if (x.ndim() == 0) fail(name + " must have at least one dimension, the classes");
+    if (x.ndim() == 0) fail(std::string(c.name) + " must have at least one dimension, the classes");
     c.axis = normalize_axis(options.axis, x.ndim());
     const int64_t classes = x.shape[c.axis];
     if (c.target.dtype == DType::boolean) fail("target must hold class indices or probabilities, got bool");
@@ -479,23 +498,22 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     check_gradient(c, c.gradients.hess, "hess_out");
     if (c.rows == 0) return;
     check_classes(x, c.axis, c.name);
-    const Dims none(x.ndim(), 0);
-    const auto optional = [&](const MutableTensorView* view) { return view ? strides_of(*view) : none; };
-    const Dims operands[] = {
-        strides_of(x),
-        with_axis(contiguous_strides(row_shape, sizeof(double)), c.axis),
-        optional(c.gradients.grad),
-        c.indices() ? with_axis(strides_of(c.target), c.axis) : strides_of(c.target),
-        options.sample_weight ? with_axis(strides_of(*options.sample_weight), c.axis) : none,
-        optional(c.gradients.hess)};
+    const Dims in_order = contiguous_strides(row_shape, sizeof(double));
+    const Operand operands[] = {x.strides,
+                                {in_order, true},
+                                strides_of(c.gradients.grad),
+                                {c.target.strides, c.indices()},
+                                {strides_of(options.sample_weight), true},
+                                strides_of(c.gradients.hess)};
     c.plan = make_plan(x.shape, c.axis, operands);
 }
 
 void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
     if (c.rows == 0) return;
     const bool whole_blocks = c.plan.batches == 1 || c.plan.rows % kRows == 0;
-    const bool in_order = !keep_rows && whole_blocks && c.plan.row[1] == sizeof(double) &&
-                          c.plan.n <= 64;  // else kRows rows are much for one task
+    const bool in_order =
+        !keep_rows && (c.rows == 1 || (whole_blocks && c.plan.row[1] == sizeof(double) &&
+                                       c.plan.n <= 64));  // else kRows rows are much for one task
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
         if (c.weighted()) result.norm_sums.resize(result.loss_sums.size());

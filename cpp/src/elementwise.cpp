@@ -22,7 +22,7 @@ void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& pla
 void map(const TensorView& x, const MutableTensorView& y, MapKernel StorageKernels::* kernel) {
     check_output(x, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
-    const Dims operands[] = {strides_of(x), strides_of(y)};
+    const Operand operands[] = {x.strides, y.strides};
     const Plan plan = make_plan(x.shape, -1, operands);
     const int64_t item = size_of(x.dtype);
     if (x.dtype == y.dtype && !x.swapped && !y.swapped && plan.axis[0] == item && plan.axis[1] == item) {
@@ -150,9 +150,8 @@ std::vector<double> binary_blocks(const BinaryLoss& b, std::atomic<bool>& bad_x,
 /// Shapes, outputs, the plan.
 void prepare(BinaryLoss& b) {
     const TensorView& x = b.x;
-    const Dims none(x.ndim(), 0);
     const auto optional = [&](const char* name, const TensorView* view) {
-        return view ? broadcast(name, view->shape, view->strides, x.shape) : none;
+        return view ? broadcast(name, view->shape, view->strides, x.shape) : Dims();
     };
     const auto target = optional("target", &b.target);
     const auto weight = optional("weight", b.options.weight),
@@ -170,8 +169,7 @@ void prepare(BinaryLoss& b) {
     if (checked_size(x.shape) == 0) return;
     const MutableTensorView* const first = b.grad ? b.grad : b.losses;
     const MutableTensorView* const last = b.hess ? b.hess : b.grad ? b.losses : nullptr;
-    const Dims operands[] = {strides_of(x), first ? strides_of(*first) : none, target, weight,
-                             pos_weight,    last ? strides_of(*last) : none};
+    const Operand operands[] = {x.strides, strides_of(first), target, weight, pos_weight, strides_of(last)};
     b.plan = make_plan(x.shape, -1, operands, Order::c);
     if (b.losses)
         check_separate({&x, &b.target, b.options.weight, b.options.pos_weight}, *b.losses, "losses",

@@ -178,9 +178,6 @@ bool copy_labels(const U* from, int64_t n, int64_t classes, int64_t* label) {
 
 // ---- checks -----------------------------------------------------------------------------------------------------------
 
-inline Dims strides_of(const auto& view) {
-    return view.strides;
-}
 inline bool same_shape(std::span<const int64_t> a, std::span<const int64_t> b) {
     return std::ranges::equal(a, b);
 }
@@ -189,10 +186,13 @@ inline Dims without_axis(std::span<const int64_t> shape, int axis) {
     rest.erase(axis);
     return rest;
 }
-/// The strides of an array that lacks the axis, as if it had it, with stride 0.
-inline Dims with_axis(Dims strides, int axis) {
-    strides.insert(axis, 0);
-    return strides;
+/// Of an array that may be absent.
+inline std::span<const int64_t> strides_of(const auto* view) {
+    return view ? view->strides : std::span<const int64_t>();
+}
+inline bool same_without_axis(std::span<const int64_t> rows, std::span<const int64_t> shape, int axis) {
+    return rows.size() + 1 == shape.size() && same_shape(rows.first(axis), shape.first(axis)) &&
+           same_shape(rows.subspan(axis), shape.subspan(axis + 1));
 }
 
 struct Extent {
@@ -307,17 +307,15 @@ inline void check_classes(const TensorView& x, int axis, const char* name) {
 
 /// target fits x without the axis (class indices) or x (class probabilities).
 inline void check_target_shape(const TensorView& x, const TensorView& target, int axis, const char* name) {
-    const Dims rows = without_axis(x.shape, axis);
-    const Dims expected = is_floating(target.dtype) ? Dims(x.shape) : rows;
-    if (same_shape(target.shape, expected)) return;
-    std::string hint;
-    if (!is_floating(target.dtype) && x.ndim() > 2 && axis != 1 &&
-        same_shape(target.shape, without_axis(x.shape, 1))) {
-        hint = "; the shapes fit axis=1";
-    }
-    fail(std::string("target of ") + (is_floating(target.dtype) ? "class probabilities" : "class indices") +
-         " must have shape " + to_string(expected) + " for " + name + " of shape " + to_string(x.shape) +
-         " and axis " + std::to_string(axis) + ", got " + to_string(target.shape) + hint);
+    const bool soft = is_floating(target.dtype);
+    if (soft ? same_shape(target.shape, x.shape) : same_without_axis(target.shape, x.shape, axis)) return;
+    const Dims expected = soft ? Dims(x.shape) : without_axis(x.shape, axis);
+    const bool fits_second =
+        !soft && x.ndim() > 2 && axis != 1 && same_without_axis(target.shape, x.shape, 1);
+    const std::string hint = fits_second ? "; the shapes fit axis=1" : "";
+    fail(std::string("target of ") + (soft ? "class probabilities" : "class indices") + " must have shape " +
+         to_string(expected) + " for " + name + " of shape " + to_string(x.shape) + " and axis " +
+         std::to_string(axis) + ", got " + to_string(target.shape) + hint);
 }
 
 /// A quick look at labels that lie one after the other: true if each is a class, and none ignored.
@@ -415,11 +413,13 @@ constexpr int64_t kStagedBytes = 1 << 20;
 template <class Body>
 void for_each_batch(const Plan& plan, int64_t rows_per_task, std::size_t scratch_bytes, Body body,
                     int64_t parts = 1) {
-    const int64_t pieces = (plan.rows + rows_per_task - 1) / rows_per_task;
+    const bool single = plan.batches == 1 && plan.rows <= rows_per_task;
+    const int64_t pieces = single ? 1 : (plan.rows + rows_per_task - 1) / rows_per_task;
     const int64_t staged = std::max<int64_t>(static_cast<int64_t>(scratch_bytes) - kScratchBytes, 1);
     parallel_for(
         plan.batches * pieces, plan.size(), parts * scratch_bytes,
         [&](int64_t task, void* scratch) {
+            if (single) return body(Strides{}, plan.rows, scratch);
             const int64_t first = task % pieces * rows_per_task;
             Strides at = plan.offset(task / pieces);
             for (int k = 0; k < kMaxOperands; ++k) at[k] += first * plan.row[k];
@@ -606,7 +606,7 @@ int64_t for_each_block(const Plan& plan, std::size_t scratch_bytes, Body body) {
 /// Refuses elements outside [0, 1] before anything is written.
 inline void check_unit(const char* name, const TensorView& view) {
     if (view.size() == 0) return;
-    const Dims operands[] = {strides_of(view)};
+    const Operand operands[] = {view.strides};
     const Plan plan = make_plan(view.shape, -1, operands);
     std::atomic<bool> bad{false};
     const auto check = [&]<class T>(T) {

@@ -39,18 +39,23 @@ std::int64_t magnitude(std::int64_t x) {
 
 }  // namespace
 
-Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Dims> operand_strides,
+Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Operand> operands,
                Order order) {
     Plan plan;
     std::array<Loop, Dims::kMost> loops;
     std::size_t count = 0;
-    for (std::size_t d = 0; d < shape.size(); ++d) {
+    for (int d = 0; d < static_cast<int>(shape.size()); ++d) {
+        const auto put_strides = [&](Strides& to) {
+            for (std::size_t k = 0; k < operands.size(); ++k) to[k] = operands[k].stride(d, axis);
+        };
+        if (d == axis) {
+            plan.n = shape[d];
+            put_strides(plan.axis);
+            continue;
+        }
         Loop loop{shape[d], {}};
-        for (std::size_t k = 0; k < operand_strides.size(); ++k) loop.stride[k] = operand_strides[k][d];
-        if (static_cast<int>(d) == axis) {
-            plan.n = loop.extent;
-            plan.axis = loop.stride;
-        } else if (loop.extent == 0) {
+        put_strides(loop.stride);
+        if (loop.extent == 0) {
             plan.rows = 0;
         } else if (loop.extent > 1) {
             if (count > 0 && mergeable(loops[count - 1], loop)) {

@@ -93,9 +93,22 @@ int normalize_axis(std::int64_t axis, int ndim);
 /// dense: a batch runs along the dimension in which the first operand is densest. c: along the last one.
 enum class Order { dense, c };
 
-/// operand_strides[k] has one stride per dimension of shape. With axis < 0 there is no row axis: the dimension along which
-/// a batch would run becomes the row.
-Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Dims> operand_strides,
+/// The strides of an array that the operations of a plan read or write; where it lacks the axis, or is none, they are 0.
+struct Operand {
+    std::span<const std::int64_t> strides;
+    bool lacks_axis = false;
+
+    Operand() = default;
+    Operand(std::span<const std::int64_t> of, bool lacks = false) : strides(of), lacks_axis(lacks) {}
+    Operand(const Dims& of, bool lacks = false) : strides(of), lacks_axis(lacks) {}
+    std::int64_t stride(int d, int axis) const {
+        if (strides.empty() || (lacks_axis && d == axis)) return 0;
+        return strides[lacks_axis && d > axis ? d - 1 : d];
+    }
+};
+
+/// With axis < 0 there is no row axis: the dimension along which a batch would run becomes the row.
+Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Operand> operands,
                Order order = Order::dense);
 
 /// Strides that make an array of `from` look like `to`. Throws std::invalid_argument that names `what`.

@@ -216,7 +216,7 @@ void softmax_topk(const TensorView& x, const MutableTensorView& prob, const Muta
     check_result(&prob, shape, false, x, "prob");
     check_result(&index, shape, true, x, "index");
     if (checked_size(shape) == 0) return;
-    const Dims operands[] = {strides_of(x), strides_of(prob), strides_of(index)};
+    const Operand operands[] = {x.strides, prob.strides, index.strides};
     const Plan plan = make_plan(x.shape, axis, operands);
     const bool wide = x.dtype == DType::float64 || !is_floating(x.dtype);
     if (wide) topk_rows<double>(x, prob, index, options, plan, axis);
@@ -243,21 +243,19 @@ void token_logprobs(const TensorView& logits, const TensorView& target, const To
     if (checked_size(rows) == 0) return;
     check_classes(logits, axis, "logits");
     check_labels(target, classes, options.ignore_index);
-    const Dims none(logits.ndim(), 0);
     const auto per_row = [&](const MutableTensorView* a, const MutableTensorView* b) {
-        const MutableTensorView* const view = a ? a : b;
-        return view ? with_axis(strides_of(*view), axis) : none;
+        return Operand(strides_of(a ? a : b), true);
     };
     const auto per_list = [&](const MutableTensorView* view) {
-        if (!view || options.k == 0) return none;
-        return with_axis(view->strides.first(view->strides.size() - 1), axis);
+        if (!view || options.k == 0) return Operand();
+        return Operand(view->strides.first(view->strides.size() - 1), true);
     };
-    const Dims operands[] = {strides_of(logits),
-                             with_axis(strides_of(target), axis),
-                             per_row(out.logprob, out.entropy),
-                             per_row(out.argmax, out.rank),
-                             per_list(out.top_logprob),
-                             per_list(out.top_index)};
+    const Operand operands[] = {logits.strides,
+                                {target.strides, true},
+                                per_row(out.logprob, out.entropy),
+                                per_row(out.argmax, out.rank),
+                                per_list(out.top_logprob),
+                                per_list(out.top_index)};
     for (const auto& [a, b] : {std::pair{out.logprob, out.entropy}, std::pair{out.argmax, out.rank}}) {
         if (a && b && !std::ranges::equal(a->strides, b->strides))
             fail("outputs of one type must have the same strides");

@@ -42,10 +42,9 @@ void transform(const TensorView& x, const MutableTensorView& y, const TransformO
     check_output(x, y, "out", "x");
     check_separate({options.where}, y, "out", "x");
     if (checked_size(x.shape) == 0) return;
-    const Dims operands[] = {strides_of(x), strides_of(y),
-                             options.where
-                                 ? broadcast("where", options.where->shape, options.where->strides, x.shape)
-                                 : Dims(x.ndim(), 0)};
+    const Dims where =
+        options.where ? broadcast("where", options.where->shape, options.where->strides, x.shape) : Dims();
+    const Operand operands[] = {x.strides, y.strides, where};
     const Plan plan = make_plan(x.shape, axis, operands);
     const bool adjacent = plan.axis[0] == size_of(x.dtype) && plan.axis[1] == size_of(x.dtype);
     const bool direct =
@@ -215,7 +214,7 @@ void backward(const TensorView& y, const TensorView& dy, const MutableTensorView
     check_output(dy, dx, "out", "dy");
     check_overlap(y, dx, name);
     if (checked_size(y.shape) == 0) return;
-    const Dims operands[] = {strides_of(y), strides_of(dy), strides_of(dx)};
+    const Operand operands[] = {y.strides, dy.strides, dx.strides};
     const Plan plan = make_plan(y.shape, axis, operands);
     if (dx.dtype == DType::float64) backward<double>(y, dy, dx, plan, f64);
     else backward<float>(y, dy, dx, plan, f32);
@@ -252,12 +251,11 @@ void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpO
     }
     if (overlaps(x, y)) fail("out overlaps x");
     check_separate({options.where, options.b}, y, "out", "x");
-    const Dims none(x.ndim(), 0);
     const auto optional = [&](const char* name, const TensorView* view) {
-        return view ? broadcast(name, view->shape, view->strides, x.shape) : none;
+        return view ? broadcast(name, view->shape, view->strides, x.shape) : Dims();
     };
-    const Dims operands[] = {strides_of(x), scalar ? none : with_axis(strides_of(y), axis),
-                             optional("where", options.where), optional("b", options.b)};
+    const Dims where = optional("where", options.where), b = optional("b", options.b);
+    const Operand operands[] = {x.strides, {y.strides, true}, where, b};
     const Plan plan = make_plan(x.shape, axis, operands);
     if (y.dtype == DType::float64) logsumexp_as<double>(x, y, options, plan);
     else logsumexp_as<float>(x, y, options, plan);

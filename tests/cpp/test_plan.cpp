@@ -17,33 +17,41 @@ TEST_CASE("axes are normalised and checked") {
 
 TEST_CASE("a C-ordered array is one batch of rows for the last axis") {
     const std::int64_t shape[] = {4, 5, 6};
-    const softloss::Dims strides[] = {{120, 24, 4}};
-    const Plan plan = softloss::make_plan(shape, 2, strides);
+    const std::int64_t strides[] = {120, 24, 4}, of_rows[] = {80, 16};
+    const softloss::Operand operands[] = {{strides}, {of_rows, true}};
+    const Plan plan = softloss::make_plan(shape, 2, operands);
     CHECK(plan.n == 6);
     CHECK(plan.axis[0] == 4);
     CHECK(plan.rows == 20);
     CHECK(plan.row[0] == 24);
+    CHECK(plan.axis[1] == 0);
+    CHECK(plan.row[1] == 16);
     CHECK(plan.batches == 1);
 }
 
 TEST_CASE("a middle axis leaves an outer loop, and offsets walk it") {
     const std::int64_t shape[] = {4, 5, 6};
-    const softloss::Dims strides[] = {{120, 24, 4}, {240, 48, 8}};
-    const Plan plan = softloss::make_plan(shape, 1, strides);
+    const std::int64_t strides[] = {120, 24, 4}, wide[] = {240, 48, 8}, of_rows[] = {48, 8};
+    const softloss::Operand operands[] = {{strides}, {wide}, {of_rows, true}, {}};
+    const Plan plan = softloss::make_plan(shape, 1, operands);
     CHECK(plan.n == 5);
     CHECK(plan.rows == 6);
     CHECK(plan.row[0] == 4);
     CHECK(plan.batches == 4);
     CHECK(plan.offset(3)[0] == 360);
     CHECK(plan.offset(3)[1] == 720);
+    CHECK(plan.offset(3)[2] == 144);
+    CHECK(plan.row[2] == 8);
+    CHECK(plan.offset(3)[3] == 0);
     CHECK(plan.size() == 120);
 }
 
 TEST_CASE("empty dimensions give no rows; dimensions of one vanish") {
     const std::int64_t empty[] = {0, 5}, ones[] = {1, 7, 1};
-    const softloss::Dims strides[] = {{20, 4}}, wide[] = {{28, 4, 4}};
-    CHECK(softloss::make_plan(empty, 1, strides).size() == 0);
-    const Plan plan = softloss::make_plan(ones, 1, wide);
+    const std::int64_t strides[] = {20, 4}, wide[] = {28, 4, 4};
+    const softloss::Operand of_empty[] = {{strides}}, of_ones[] = {{wide}};
+    CHECK(softloss::make_plan(empty, 1, of_empty).size() == 0);
+    const Plan plan = softloss::make_plan(ones, 1, of_ones);
     CHECK(plan.n == 7);
     CHECK(plan.rows * plan.batches == 1);
 }

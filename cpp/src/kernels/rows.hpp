@@ -45,7 +45,8 @@ template <class T>
 struct Temperature {
     T value = 1, inverse = 1, inverse_low = 0;
 
-    explicit Temperature(double t) {
+    [[gnu::noinline]] explicit Temperature(double t) {
+        if (t == 1) return;
         value = static_cast<T>(t);
         inverse = static_cast<T>(1 / t);
         // 1 - inverse * t, exactly, then divided by t.
