@@ -3,13 +3,19 @@
 Lives here: what ``_core`` offers. Must not: defaults and documentation, which are in functional.py.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+_R = TypeVar("_R", bound=tuple[Any, ...])
+
 __version__: str
 
+def direct(function: _F, /) -> _F: ...
+def direct_with(last: object, function: _F, /) -> _F: ...
 def softmax(
     x: ArrayLike,
     axis: int,
@@ -67,8 +73,9 @@ def cross_entropy_and_grad(
     empty: float,
     dtype: DTypeLike | None,
     grad_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[Any, NDArray[Any]]: ...
+) -> _R: ...
 def categorical_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
@@ -76,8 +83,6 @@ def categorical_cross_entropy(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
-    label_smoothing: float,
-    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
@@ -90,14 +95,13 @@ def categorical_cross_entropy_and_grad(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
-    label_smoothing: float,
-    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     grad_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[Any, NDArray[Any]]: ...
+) -> _R: ...
 def nll_loss(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -105,8 +109,6 @@ def nll_loss(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
-    label_smoothing: float,
-    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
@@ -119,14 +121,13 @@ def nll_loss_and_grad(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
-    label_smoothing: float,
-    temperature: float,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     grad_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[Any, NDArray[Any]]: ...
+) -> _R: ...
 def cross_entropy_grad_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -138,13 +139,13 @@ def cross_entropy_grad_hess(
     hess_min: float,
     grad_out: NDArray[Any] | None,
     hess_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[NDArray[Any], NDArray[Any]]: ...
+) -> _R: ...
 def binary_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
-    pos_weight: ArrayLike | None,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
@@ -154,13 +155,13 @@ def binary_cross_entropy_and_grad(
     probs: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
-    pos_weight: ArrayLike | None,
     reduction: str,
     empty: float,
     dtype: DTypeLike | None,
     grad_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[Any, NDArray[Any]]: ...
+) -> _R: ...
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -180,8 +181,9 @@ def binary_cross_entropy_with_logits_and_grad(
     empty: float,
     dtype: DTypeLike | None,
     grad_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[Any, NDArray[Any]]: ...
+) -> _R: ...
 def binary_cross_entropy_with_logits_grad_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -191,14 +193,22 @@ def binary_cross_entropy_with_logits_grad_hess(
     hess_min: float,
     grad_out: NDArray[Any] | None,
     hess_out: NDArray[Any] | None,
+    result: type[_R],
     /,
-) -> tuple[NDArray[Any], NDArray[Any]]: ...
+) -> _R: ...
 def softmax_backward(y: ArrayLike, dy: ArrayLike, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def log_softmax_backward(logy: ArrayLike, dy: ArrayLike, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
-def softmax_topk(x: ArrayLike, k: int, axis: int, temperature: float, /) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+def softmax_topk(x: ArrayLike, k: int, axis: int, temperature: float, result: type[_R], /) -> _R: ...
 def token_logprobs(
-    logits: ArrayLike, target: ArrayLike, axis: int, top_k: int, temperature: float, ignore_index: int | None, /
-) -> tuple[Any, Any, Any, Any, NDArray[Any], NDArray[np.int64]]: ...
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    top_k: int,
+    temperature: float,
+    ignore_index: int | None,
+    result: type[_R],
+    /,
+) -> _R: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
 def set_cache_limit(nbytes: int, /) -> None: ...

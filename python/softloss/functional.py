@@ -33,6 +33,7 @@ for weights up to 1, and for larger ones where no probability lies below the sma
 
 from __future__ import annotations
 
+from functools import partial
 from math import nan
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
 
@@ -117,6 +118,7 @@ class TokenScores(NamedTuple):
     top_index: NDArray[np.int64]
 
 
+@_core.direct
 def softmax(
     x: ArrayLike,
     /,
@@ -188,6 +190,7 @@ def softmax(
     return _core.softmax(x, axis, where, temperature, out, dtype)
 
 
+@_core.direct
 def log_softmax(
     x: ArrayLike,
     /,
@@ -256,6 +259,7 @@ def log_softmax(
     return _core.log_softmax(x, axis, where, temperature, out, dtype)
 
 
+@_core.direct
 def logsumexp(
     x: ArrayLike,
     /,
@@ -328,6 +332,7 @@ def logsumexp(
     return _core.logsumexp(x, axis, b, where, keepdims, out, dtype)
 
 
+@_core.direct
 def sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Logistic sigmoid of each element: the probability whose logit is `x`.
 
@@ -370,6 +375,7 @@ def sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLik
     return _core.sigmoid(x, out, dtype)
 
 
+@_core.direct
 def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Logarithm of `sigmoid`, accurate where the probability is nearly 1 and where it underflows.
 
@@ -411,6 +417,7 @@ def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTyp
     return _core.log_sigmoid(x, out, dtype)
 
 
+@_core.direct
 def softmax_backward(
     y: ArrayLike, dy: ArrayLike, /, axis: int = -1, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
@@ -458,6 +465,7 @@ def softmax_backward(
     return _core.softmax_backward(y, dy, axis, out)
 
 
+@_core.direct
 def log_softmax_backward(
     logy: ArrayLike, dy: ArrayLike, /, axis: int = -1, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
@@ -536,6 +544,7 @@ def cross_entropy(
     empty: float = ...,
     dtype: DTypeLike | None = ...,
 ) -> NDArray[Any]: ...
+@_core.direct
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
@@ -675,6 +684,7 @@ def cross_entropy_and_grad(
     dtype: DTypeLike | None = ...,
     grad_out: NDArray[Any] | None = ...,
 ) -> LossGrad[NDArray[Any]]: ...
+@partial(_core.direct_with, LossGrad)
 def cross_entropy_and_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -731,24 +741,24 @@ def cross_entropy_and_grad(
     >>> grad.round(4)
     array([[-0.341 ,  0.2424,  0.0986]])
     """
-    return LossGrad(
-        *_core.cross_entropy_and_grad(
-            logits,
-            target,
-            axis,
-            weight,
-            sample_weight,
-            ignore_index,
-            label_smoothing,
-            temperature,
-            reduction,
-            empty,
-            dtype,
-            grad_out,
-        )
+    return _core.cross_entropy_and_grad(
+        logits,
+        target,
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        temperature,
+        reduction,
+        empty,
+        dtype,
+        grad_out,
+        LossGrad,
     )
 
 
+@partial(_core.direct_with, GradHess)
 def cross_entropy_grad_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -810,10 +820,8 @@ def cross_entropy_grad_hess(
     >>> hess.round(4)
     array([[0.2247, 0.1837, 0.0889]])
     """
-    return GradHess(
-        *_core.cross_entropy_grad_hess(
-            logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out
-        )
+    return _core.cross_entropy_grad_hess(
+        logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out, GradHess
     )
 
 
@@ -845,6 +853,7 @@ def categorical_cross_entropy(
     empty: float = ...,
     dtype: DTypeLike | None = ...,
 ) -> NDArray[Any]: ...
+@_core.direct
 def categorical_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
@@ -924,7 +933,7 @@ def categorical_cross_entropy(
     2.3026
     """
     return _core.categorical_cross_entropy(
-        probs, target, axis, weight, sample_weight, ignore_index, 0.0, 1.0, reduction, empty, dtype
+        probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype
     )
 
 
@@ -958,6 +967,7 @@ def categorical_cross_entropy_and_grad(
     dtype: DTypeLike | None = ...,
     grad_out: NDArray[Any] | None = ...,
 ) -> LossGrad[NDArray[Any]]: ...
+@partial(_core.direct_with, LossGrad)
 def categorical_cross_entropy_and_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -1009,21 +1019,8 @@ def categorical_cross_entropy_and_grad(
     >>> softloss.categorical_cross_entropy_and_grad([[0.5, 0.25, 0.25]], [0]).grad
     array([[-2.,  0.,  0.]])
     """
-    return LossGrad(
-        *_core.categorical_cross_entropy_and_grad(
-            probs,
-            target,
-            axis,
-            weight,
-            sample_weight,
-            ignore_index,
-            0.0,
-            1.0,
-            reduction,
-            empty,
-            dtype,
-            grad_out,
-        )
+    return _core.categorical_cross_entropy_and_grad(
+        probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype, grad_out, LossGrad
     )
 
 
@@ -1055,6 +1052,7 @@ def nll_loss(
     empty: float = ...,
     dtype: DTypeLike | None = ...,
 ) -> NDArray[Any]: ...
+@_core.direct
 def nll_loss(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -1128,9 +1126,7 @@ def nll_loss(
     >>> softloss.nll_loss(log_probs, [0, 0], reduction="none").round(4)
     array([0.417 , 1.8406])
     """
-    return _core.nll_loss(
-        log_probs, target, axis, weight, sample_weight, ignore_index, 0.0, 1.0, reduction, empty, dtype
-    )
+    return _core.nll_loss(log_probs, target, axis, weight, sample_weight, ignore_index, reduction, empty, dtype)
 
 
 @overload
@@ -1163,6 +1159,7 @@ def nll_loss_and_grad(
     dtype: DTypeLike | None = ...,
     grad_out: NDArray[Any] | None = ...,
 ) -> LossGrad[NDArray[Any]]: ...
+@partial(_core.direct_with, LossGrad)
 def nll_loss_and_grad(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -1214,21 +1211,18 @@ def nll_loss_and_grad(
     >>> grad.sum(axis=-1)
     array([-0.5, -0.5])
     """
-    return LossGrad(
-        *_core.nll_loss_and_grad(
-            log_probs,
-            target,
-            axis,
-            weight,
-            sample_weight,
-            ignore_index,
-            0.0,
-            1.0,
-            reduction,
-            empty,
-            dtype,
-            grad_out,
-        )
+    return _core.nll_loss_and_grad(
+        log_probs,
+        target,
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        reduction,
+        empty,
+        dtype,
+        grad_out,
+        LossGrad,
     )
 
 
@@ -1254,6 +1248,7 @@ def binary_cross_entropy(
     empty: float = ...,
     dtype: DTypeLike | None = ...,
 ) -> NDArray[Any]: ...
+@_core.direct
 def binary_cross_entropy(
     probs: ArrayLike,
     target: ArrayLike,
@@ -1313,7 +1308,7 @@ def binary_cross_entropy(
     >>> softloss.binary_cross_entropy([0.9, 0.2], [1, 0], reduction="none").round(4)
     array([0.1054, 0.2231])
     """
-    return _core.binary_cross_entropy(probs, target, weight, None, reduction, empty, dtype)
+    return _core.binary_cross_entropy(probs, target, weight, reduction, empty, dtype)
 
 
 @overload
@@ -1340,6 +1335,7 @@ def binary_cross_entropy_and_grad(
     dtype: DTypeLike | None = ...,
     grad_out: NDArray[Any] | None = ...,
 ) -> LossGrad[NDArray[Any]]: ...
+@partial(_core.direct_with, LossGrad)
 def binary_cross_entropy_and_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -1388,9 +1384,7 @@ def binary_cross_entropy_and_grad(
     >>> softloss.binary_cross_entropy_and_grad([0.5, 0.25], [1, 0], reduction="sum").grad.round(4)
     array([-2.    ,  1.3333])
     """
-    return LossGrad(
-        *_core.binary_cross_entropy_and_grad(probs, target, weight, None, reduction, empty, dtype, grad_out)
-    )
+    return _core.binary_cross_entropy_and_grad(probs, target, weight, reduction, empty, dtype, grad_out, LossGrad)
 
 
 @overload
@@ -1417,6 +1411,7 @@ def binary_cross_entropy_with_logits(
     empty: float = ...,
     dtype: DTypeLike | None = ...,
 ) -> NDArray[Any]: ...
+@_core.direct
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -1508,6 +1503,7 @@ def binary_cross_entropy_with_logits_and_grad(
     dtype: DTypeLike | None = ...,
     grad_out: NDArray[Any] | None = ...,
 ) -> LossGrad[NDArray[Any]]: ...
+@partial(_core.direct_with, LossGrad)
 def binary_cross_entropy_with_logits_and_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -1558,13 +1554,12 @@ def binary_cross_entropy_with_logits_and_grad(
     >>> softloss.binary_cross_entropy_with_logits_and_grad([0.0, 0.0], [1, 0], reduction="sum").grad
     array([-0.5,  0.5])
     """
-    return LossGrad(
-        *_core.binary_cross_entropy_with_logits_and_grad(
-            logits, target, weight, pos_weight, reduction, empty, dtype, grad_out
-        )
+    return _core.binary_cross_entropy_with_logits_and_grad(
+        logits, target, weight, pos_weight, reduction, empty, dtype, grad_out, LossGrad
     )
 
 
+@partial(_core.direct_with, GradHess)
 def binary_cross_entropy_with_logits_grad_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -1616,13 +1611,12 @@ def binary_cross_entropy_with_logits_grad_hess(
     >>> softloss.binary_cross_entropy_with_logits_grad_hess([0.0], [1]).hess
     array([0.25])
     """
-    return GradHess(
-        *_core.binary_cross_entropy_with_logits_grad_hess(
-            logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out
-        )
+    return _core.binary_cross_entropy_with_logits_grad_hess(
+        logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out, GradHess
     )
 
 
+@partial(_core.direct_with, TopK)
 def softmax_topk(x: ArrayLike, /, k: int = 1, axis: int = -1, *, temperature: float = 1.0) -> TopK:
     """The `k` largest probabilities of each row and their classes, without the other probabilities.
 
@@ -1668,9 +1662,10 @@ def softmax_topk(x: ArrayLike, /, k: int = 1, axis: int = -1, *, temperature: fl
     array([[0, 1],
            [1, 0]])
     """
-    return TopK(*_core.softmax_topk(x, k, axis, temperature))
+    return _core.softmax_topk(x, k, axis, temperature, TopK)
 
 
+@partial(_core.direct_with, TokenScores)
 def token_logprobs(
     logits: ArrayLike,
     target: ArrayLike,
@@ -1733,4 +1728,4 @@ def token_logprobs(
     >>> scores.logprob.round(4)
     array([-1.417 , -0.3406])
     """
-    return TokenScores(*_core.token_logprobs(logits, target, axis, top_k, temperature, ignore_index))
+    return _core.token_logprobs(logits, target, axis, top_k, temperature, ignore_index, TokenScores)

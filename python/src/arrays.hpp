@@ -37,6 +37,26 @@ inline std::string name_of(py::handle dtype) {
     return py::str(dtype).cast<std::string>();
 }
 
+/// What NumPy's C API has beyond pybind11's part of it.
+struct MoreOfNumPy {
+    PyTypeObject* generic;                                  ///< numpy.generic
+    PyObject* (*make_scalar)(void*, PyObject*, PyObject*);  ///< PyArray_Scalar
+};
+inline const MoreOfNumPy& more_of_numpy() {
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<MoreOfNumPy> storage;
+    return storage
+        .call_once_and_store_result([] {
+            const bool first = py::module_::import("numpy").attr("__version__").cast<std::string>()[0] == '1';
+            const auto core = py::module_::import(first ? "numpy.core.multiarray" : "numpy._core.multiarray");
+            void** const api =
+                static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
+            // At these places in every NumPy.
+            return MoreOfNumPy{static_cast<PyTypeObject*>(api[10]),
+                               reinterpret_cast<PyObject* (*)(void*, PyObject*, PyObject*)>(api[60])};
+        })
+        .get_stored();
+}
+
 // ---- dtypes -------------------------------------------------------------------------------------------------------------
 
 /// The fields of a NumPy dtype that are the same in NumPy 1 and 2.
@@ -110,9 +130,10 @@ inline py::object numpy_dtype(DType dtype) {
 
 // ---- arguments ----------------------------------------------------------------------------------------------------------
 
-/// An argument as an array; owns the reference and lends a view of it.
+/// An argument as an array; owns the reference and lends a view of it. An int needs no array.
 struct Array {
     py::object array;
+    std::int64_t number = 0;  ///< what there is without an array
     DType dtype = DType::float32;
 
     Array() = default;
@@ -120,8 +141,13 @@ struct Array {
         const auto& api = py::detail::npy_api::get();
         if (Py_TYPE(value.ptr()) == api.PyArray_Type_) {
             array = py::reinterpret_borrow<py::object>(value);
+        } else if (int overflow = 0;
+                   PyLong_CheckExact(value.ptr()) &&
+                   (number = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow), !overflow)) {
+            dtype = DType::int64;
+            return;
         } else {
-            refuse_masked(argument, value);
+            if (!PyObject_TypeCheck(value.ptr(), more_of_numpy().generic)) refuse_masked(argument, value);
             // A subclass, such as a memory map, is an array like any other.
             if (PyObject_TypeCheck(value.ptr(), reinterpret_cast<PyTypeObject*>(api.PyArray_Type_)))
                 array = py::reinterpret_borrow<py::object>(value);
@@ -132,8 +158,8 @@ struct Array {
                                      type_name(value));
             }
         }
-        const auto known = dtype_of_numpy(descr());
-        if (!known) refuse(argument, descr());
+        const auto known = dtype_of_numpy(fields().descr);
+        if (!known) refuse(argument, fields().descr);
         dtype = *known;
     }
     Array(py::object fresh, DType dtype_) : array(std::move(fresh)), dtype(dtype_) {}
@@ -148,22 +174,35 @@ struct Array {
                                   : ".filled(value), or the mask as where= or sample_weight="));
     }
     const py::detail::PyArray_Proxy& fields() const { return *py::detail::array_proxy(array.ptr()); }
-    py::handle descr() const { return fields().descr; }
-    int ndim() const { return fields().nd; }
-    std::span<const std::int64_t> shape() const { return as_span(fields().dimensions, ndim()); }
-    std::span<const std::int64_t> strides() const { return as_span(fields().strides, ndim()); }
+    py::object descr() const {
+        return array ? py::reinterpret_borrow<py::object>(fields().descr) : numpy_dtype(dtype);
+    }
+    int ndim() const { return array ? fields().nd : 0; }
+    std::span<const std::int64_t> shape() const {
+        return as_span(array ? fields().dimensions : nullptr, ndim());
+    }
     std::int64_t size() const {
         std::int64_t n = 1;
         for (std::int64_t d : shape()) n *= d;
         return n;
     }
-    bool swapped() const {
-        constexpr bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
-        return fields_of(descr()).byteorder == (little ? '>' : '<');
-    }
     bool writeable() const { return fields().flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_; }
-    TensorView view() const { return {fields().data, dtype, shape(), strides(), swapped()}; }
-    MutableTensorView mutable_view() const { return {fields().data, dtype, shape(), strides(), swapped()}; }
+    TensorView view() const { return array ? view_of<TensorView>() : TensorView{&number, dtype, {}, {}}; }
+    MutableTensorView mutable_view() const { return view_of<MutableTensorView>(); }
+
+  private:
+    /// Made in its place, since a copy would wait for all of its parts to be stored.
+    template <class View>
+    View view_of() const {
+        constexpr char other = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '>' : '<';
+        const py::detail::PyArray_Proxy& f = fields();
+        const auto ndim = static_cast<std::size_t>(f.nd);
+        return {f.data,
+                dtype,
+                {reinterpret_cast<const std::int64_t*>(f.dimensions), ndim},
+                {reinterpret_cast<const std::int64_t*>(f.strides), ndim},
+                fields_of(f.descr).byteorder == other};
+    }
 };
 
 /// An optional argument: None is absent. get() views the array as it is then: call it when nothing of Python's runs any
@@ -229,50 +268,49 @@ inline Array fresh_array(DType dtype, std::span<const std::int64_t> shape) {
     return result;
 }
 
-/// A result: the argument `name` after its checks, or a fresh array.
-inline Array result_array(py::handle out, DType dtype, std::span<const std::int64_t> shape,
-                          const char* name = "out") {
-    if (out.is_none()) return fresh_array(dtype, shape);
-    if (!py::isinstance<py::array>(out))
-        throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + type_name(out));
-    const py::handle given_dtype = py::detail::array_proxy(out.ptr())->descr;
-    if (dtype_of_numpy(given_dtype) != dtype) {
-        throw py::type_error(std::string(name) + " has dtype " + name_of(given_dtype) +
-                             ", but the result has dtype " + name_of(numpy_dtype(dtype)));
-    }
-    Array given(name, out);
-    if (!given.writeable()) throw py::value_error(std::string(name) + " is read-only");
-    return given;
-}
-
-/// A 0-d array as a NumPy scalar, as NumPy's own reductions give; others as they are.
-inline py::object scalar_if_0d(const Array& result) {
-    if (result.ndim() > 0) return result.array;
-    return result.array[py::tuple()];
-}
-
-/// A NumPy scalar of float32 or float64.
-inline py::object scalar(double value, DType dtype) {
-    using MakeScalar = PyObject* (*)(void*, PyObject*, PyObject*);
-    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<MakeScalar> storage;
-    const MakeScalar make =
-        storage
-            .call_once_and_store_result([] {
-                const auto core =
-                    py::module_::import("numpy").attr("__version__").cast<std::string>()[0] == '1'
-                        ? py::module_::import("numpy.core.multiarray")
-                        : py::module_::import("numpy._core.multiarray");
-                void** const api =
-                    static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
-                return reinterpret_cast<MakeScalar>(api[60]);  // PyArray_Scalar, at this place in every NumPy
-            })
-            .get_stored();
-    float narrow = static_cast<float>(value);
-    const bool wide = dtype == DType::float64;
-    PyObject* const made =
-        make(wide ? static_cast<void*>(&value) : &narrow, numpy_dtype(dtype).ptr(), nullptr);
+/// A NumPy scalar.
+inline py::object scalar_at(void* value, DType dtype) {
+    PyObject* const made = more_of_numpy().make_scalar(value, numpy_dtype(dtype).ptr(), nullptr);
     if (!made) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(made);
 }
+/// Of float32 or float64.
+inline py::object scalar(double value, DType dtype) {
+    float narrow = static_cast<float>(value);
+    return scalar_at(dtype == DType::float64 ? static_cast<void*>(&value) : &narrow, dtype);
+}
+
+/// A result: the argument `name` after its checks, else a fresh array or, without dimensions, a NumPy scalar, as NumPy's own
+/// reductions give.
+class Result {
+  public:
+    Result(py::handle out, DType dtype, std::span<const std::int64_t> shape, const char* name = "out")
+        : scalar_(out.is_none() && shape.empty()) {
+        if (scalar_) array_.dtype = dtype;
+        else array_ = out.is_none() ? fresh_array(dtype, shape) : checked(out, dtype, name);
+    }
+    MutableTensorView view() {
+        return scalar_ ? MutableTensorView{number_, array_.dtype, {}, {}} : array_.mutable_view();
+    }
+    py::object object() { return scalar_ ? scalar_at(number_, array_.dtype) : array_.array; }
+
+  private:
+    static Array checked(py::handle out, DType dtype, const char* name) {
+        if (!py::isinstance<py::array>(out))
+            throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + type_name(out));
+        const py::handle given_dtype = py::detail::array_proxy(out.ptr())->descr;
+        if (dtype_of_numpy(given_dtype) != dtype) {
+            throw py::type_error(std::string(name) + " has dtype " + name_of(given_dtype) +
+                                 ", but the result has dtype " + name_of(numpy_dtype(dtype)));
+        }
+        Array given(name, out);
+        if (!given.writeable()) throw py::value_error(std::string(name) + " is read-only");
+        return given;
+    }
+
+    Array array_;
+    bool scalar_;
+    alignas(8) char number_[8];
+};
 
 }  // namespace softloss::python

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "arrays.hpp"
+#include "function.hpp"
 
 namespace softloss::python {
 namespace {
@@ -51,6 +52,10 @@ auto without_gil(std::int64_t elements, F f) {
 
 /// An integer, or the error that its __index__ raised; too large ones become the largest.
 std::int64_t integer(const char* argument, py::handle value, const char* kind = "an integer") {
+    int overflow = 1;
+    const std::int64_t plain =
+        PyLong_CheckExact(value.ptr()) ? PyLong_AsLongLongAndOverflow(value.ptr(), &overflow) : 0;
+    if (!overflow) return plain;
     if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
         throw py::type_error(std::string(argument) + " must be " + kind + ", got " + type_name(value));
     const py::ssize_t result = PyNumber_AsSsize_t(value.ptr(), nullptr);
@@ -71,6 +76,7 @@ int axis_of(py::handle axis) {
 
 /// A number given as float, int or NumPy scalar.
 double number(const char* argument, py::handle value) {
+    if (PyFloat_CheckExact(value.ptr())) return PyFloat_AS_DOUBLE(value.ptr());
     const double result = PyFloat_AsDouble(value.ptr());
     if (result == -1 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
@@ -100,9 +106,13 @@ bool flag(const char* argument, py::handle value) {
 
 Reduction reduction_of(py::handle value) {
     if (PyUnicode_Check(value.ptr())) {
-        if (PyUnicode_CompareWithASCIIString(value.ptr(), "mean") == 0) return Reduction::mean;
-        if (PyUnicode_CompareWithASCIIString(value.ptr(), "none") == 0) return Reduction::none;
-        if (PyUnicode_CompareWithASCIIString(value.ptr(), "sum") == 0) return Reduction::sum;
+        Py_ssize_t size = 0;
+        const char* const text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
+        if (!text) PyErr_Clear();  // half of a surrogate pair
+        const std::string_view name(text, text ? size : 0);
+        if (name == "mean") return Reduction::mean;
+        if (name == "none") return Reduction::none;
+        if (name == "sum") return Reduction::sum;
     }
     throw py::value_error("reduction must be 'none', 'mean' or 'sum', got " +
                           py::repr(value).cast<std::string>());
@@ -115,9 +125,11 @@ void check_where(const Optional& where) {
 
 /// The shape without an axis; all of it where the axis is out of range, which the core will refuse.
 Shape without_axis(std::span<const std::int64_t> shape, int axis) {
-    Shape rest(shape.begin(), shape.end());
-    const int ndim = static_cast<int>(rest.size()), position = axis < 0 ? axis + ndim : axis;
-    if (position >= 0 && position < ndim) rest.erase(rest.begin() + position);
+    Shape rest;
+    const int ndim = static_cast<int>(shape.size()), position = axis < 0 ? axis + ndim : axis;
+    for (int d = 0; d < ndim; ++d) {
+        if (d != position) rest.push_back(shape[d]);
+    }
     return rest;
 }
 std::span<const std::int64_t> as_span(const Shape& shape) {
@@ -155,6 +167,25 @@ PyObject* call(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     return nullptr;
 }
 
+/// An instance of a named tuple's type.
+template <class... Items>
+py::object named(py::handle type, const Items&... items) {
+    if (!PyType_Check(type.ptr()) ||
+        !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()), &PyTuple_Type))
+        throw py::type_error("the last argument must be a type of tuples");
+    const auto pack = [](auto... objects) {
+        PyObject* const made = PyTuple_Pack(sizeof...(objects), objects.ptr()...);
+        if (!made) throw py::error_already_set();
+        return py::reinterpret_steal<py::object>(made);
+    };
+    // As tuple.__new__ does it: the type's own __new__ is written in Python.
+    const py::object arguments = pack(pack(py::handle(items)...));
+    PyObject* const made =
+        PyTuple_Type.tp_new(reinterpret_cast<PyTypeObject*>(type.ptr()), arguments.ptr(), nullptr);
+    if (!made) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(made);
+}
+
 // ---- transforms ---------------------------------------------------------------------------------------------------------------
 
 using Transform = void (*)(const TensorView&, const MutableTensorView&, const TransformOptions&);
@@ -166,12 +197,12 @@ py::object row_transform(Arguments a) {
     Optional where("where", a[2]);
     check_where(where);
     TransformOptions options{axis_of(a[1]), nullptr, number("temperature", a[3])};
-    const Array y = result_array(a[4], result_dtype(x, a[5]), x.shape());
+    Result y(a[4], result_dtype(x, a[5]), x.shape());
     options.where = where.get();
     const TensorView in = x.view();
-    const MutableTensorView to = y.mutable_view();
+    const MutableTensorView to = y.view();
     without_gil(x.size(), [&] { transform(in, to, options); });
-    return a[4] == Py_None ? scalar_if_0d(y) : y.array;
+    return y.object();
 }
 
 using Map = void (*)(const TensorView&, const MutableTensorView&);
@@ -180,11 +211,11 @@ using Map = void (*)(const TensorView&, const MutableTensorView&);
 template <Map map>
 py::object elementwise(Arguments a) {
     const Array x("x", a[0]);
-    const Array y = result_array(a[1], result_dtype(x, a[2]), x.shape());
+    Result y(a[1], result_dtype(x, a[2]), x.shape());
     const TensorView in = x.view();
-    const MutableTensorView to = y.mutable_view();
+    const MutableTensorView to = y.view();
     without_gil(x.size(), [&] { map(in, to); });
-    return a[1] == Py_None ? scalar_if_0d(y) : y.array;
+    return y.object();
 }
 
 /// x, axis, b, where, keepdims, out, dtype
@@ -201,47 +232,46 @@ py::object logsumexp_(Arguments a) {
     }
     Shape shape = without_axis(x.shape(), options.axis);
     if (keepdims && fits) shape.insert(shape.begin() + position, 1);
-    const Array y = result_array(a[5], result_dtype(x, a[6]), as_span(shape));
-    MutableTensorView to = y.mutable_view();
+    Result y(a[5], result_dtype(x, a[6]), as_span(shape));
+    MutableTensorView to = y.view();
     if (!std::ranges::equal(to.shape, as_span(shape))) {
-        throw py::value_error("out has shape " + py::str(y.array.attr("shape")).cast<std::string>() +
-                              ", but the result has shape " +
-                              py::str(py::tuple(py::cast(shape))).cast<std::string>());
+        const auto text = [](const auto& of) {
+            return py::str(py::tuple(py::cast(Shape(of.begin(), of.end())))).template cast<std::string>();
+        };
+        throw py::value_error("out has shape " + text(to.shape) + ", but the result has shape " +
+                              text(shape));
     }
-    // The core knows no kept axis.
-    std::vector<std::int64_t> rest(to.shape.begin(), to.shape.end()),
-        strides(to.strides.begin(), to.strides.end());
-    if (keepdims && fits) {
-        rest.erase(rest.begin() + position);
-        strides.erase(strides.begin() + position);
+    Shape rest, strides;
+    if (keepdims && fits) {  // the core knows no kept axis
+        rest = without_axis(to.shape, position);
+        strides = without_axis(to.strides, position);
+        to.shape = as_span(rest);
+        to.strides = as_span(strides);
     }
-    to.shape = rest;
-    to.strides = strides;
     options.b = b.get();
     options.where = where.get();
     const TensorView in = x.view();
     without_gil(x.size(), [&] { logsumexp(in, to, options); });
-    return a[5] == Py_None ? scalar_if_0d(y) : y.array;
+    return y.object();
 }
 
 using Backward = void (*)(const TensorView&, const TensorView&, const MutableTensorView&, int);
 
 /// y, dy, axis, out
-template <Backward backward>
-py::object row_backward(const char* name, Arguments a) {
+py::object row_backward(Backward backward, const char* name, Arguments a) {
     const Array y(name, a[0]), dy("dy", a[1]);
     const int axis = axis_of(a[2]);
-    const Array dx = result_array(a[3], result_dtype(y, py::none()), y.shape());
+    Result dx(a[3], result_dtype(y, py::none()), y.shape());
     const TensorView of_y = y.view(), of_dy = dy.view();
-    const MutableTensorView to = dx.mutable_view();
+    const MutableTensorView to = dx.view();
     without_gil(y.size(), [&] { backward(of_y, of_dy, to, axis); });
-    return a[3] == Py_None ? scalar_if_0d(dx) : dx.array;
+    return dx.object();
 }
 py::object softmax_backward_(Arguments a) {
-    return row_backward<softmax_backward>("y", a);
+    return row_backward(softmax_backward, "y", a);
 }
 py::object log_softmax_backward_(Arguments a) {
-    return row_backward<log_softmax_backward>("logy", a);
+    return row_backward(log_softmax_backward, "logy", a);
 }
 
 // ---- losses -----------------------------------------------------------------------------------------------------------------------
@@ -260,43 +290,44 @@ DType loss_dtype(const Array& x, py::handle dtype) {
 template <class Loss>
 py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::optional<int> axis, Loss loss) {
     if (reduction == Reduction::none) {
-        const Array losses = axis ? fresh_array(dtype, as_span(without_axis(x.shape(), *axis)))
-                                  : fresh_array(dtype, x.shape());
-        const MutableTensorView view = losses.mutable_view();
+        Result losses(py::none(), dtype, axis ? as_span(without_axis(x.shape(), *axis)) : x.shape());
+        const MutableTensorView view = losses.view();
         without_gil(x.size(), [&] { return loss(&view); });
-        return scalar_if_0d(losses);
+        return losses.object();
     }
     return scalar(without_gil(x.size(), [&] { return loss(nullptr); }), dtype);
 }
 
-/// The gradient's array: grad_out, or a fresh one in the dtype asked for, else that of a transform of x.
-Array gradient_array(py::handle grad_out, const Array& x, py::handle dtype, const char* name = "grad_out") {
-    return result_array(grad_out, result_dtype(x, dtype), x.shape(), name);
+/// grad_out, or a fresh gradient in the dtype asked for, else that of a transform of x.
+Result gradient_of(const Array& x, py::handle grad_out, py::handle dtype, const char* name = "grad_out") {
+    return {grad_out, result_dtype(x, dtype), x.shape(), name};
 }
 
-/// The arguments of losses over classes: scores, target, axis, weight, sample_weight, ignore_index, label_smoothing,
-/// temperature, reduction, empty, dtype; then grad_out for those with a gradient.
+/// The arguments of losses over classes: scores, target, axis, weight, sample_weight, ignore_index; label_smoothing and
+/// temperature for logits; reduction, empty, dtype; then grad_out and LossGrad for those with a gradient.
 struct ClassArguments {
     Array x, target;
     Optional weight, sample_weight;
+    Arguments rest;  ///< from reduction on
     ClassLossOptions options;
 
-    ClassArguments(const char* name, Arguments a)
+    ClassArguments(const char* name, bool logits, Arguments a)
         : x(name, a[0]),
           target("target", a[1]),
           weight("weight", a[3]),
-          sample_weight("sample_weight", a[4]) {
+          sample_weight("sample_weight", a[4]),
+          rest(a + (logits ? 8 : 6)) {
         if (target.dtype == DType::boolean) {
             throw py::type_error(
                 "target has dtype bool; pass class indices (integers) or class probabilities (floats)");
         }
         options.axis = axis_of(a[2]);
         options.ignore_index = ignore_index_of(a[5]);
-        options.label_smoothing = number("label_smoothing", a[6]);
-        options.temperature = number("temperature", a[7]);
-        options.reduction = reduction_of(a[8]);
-        options.empty = number("empty", a[9]);
-        options.dtype = loss_dtype(x, a[10]);
+        if (logits) options.label_smoothing = number("label_smoothing", a[6]);
+        if (logits) options.temperature = number("temperature", a[7]);
+        options.reduction = reduction_of(rest[0]);
+        options.empty = number("empty", rest[1]);
+        options.dtype = loss_dtype(x, rest[2]);
     }
     void view() {
         options.weight = weight.get();
@@ -309,47 +340,45 @@ using ClassLossFunction = double (*)(const TensorView&, const TensorView&, const
 using ClassGradientFunction = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
                                          const ClassLossOptions&, const MutableTensorView*);
 
-template <ClassLossFunction function>
-py::object class_loss(const char* name, Arguments a) {
-    ClassArguments c(name, a);
+py::object class_loss(ClassLossFunction function, const char* name, bool logits, Arguments a) {
+    ClassArguments c(name, logits, a);
     c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
     return run_loss(c.x, c.options.dtype, c.options.reduction, c.options.axis,
                     [&](const MutableTensorView* losses) { return function(in, labels, c.options, losses); });
 }
 py::object cross_entropy_(Arguments a) {
-    return class_loss<cross_entropy>("logits", a);
+    return class_loss(cross_entropy, "logits", true, a);
 }
 py::object nll_loss_(Arguments a) {
-    return class_loss<nll_loss>("log_probs", a);
+    return class_loss(nll_loss, "log_probs", false, a);
 }
 py::object categorical_cross_entropy_(Arguments a) {
-    return class_loss<categorical_cross_entropy>("probs", a);
+    return class_loss(categorical_cross_entropy, "probs", false, a);
 }
 
-template <ClassGradientFunction function>
-py::object class_loss_and_grad(const char* name, Arguments a) {
-    ClassArguments c(name, a);
-    const Array grad = gradient_array(a[11], c.x, a[10]);
+py::object class_loss_and_grad(ClassGradientFunction function, const char* name, bool logits, Arguments a) {
+    ClassArguments c(name, logits, a);
+    Result grad = gradient_of(c.x, c.rest[3], c.rest[2]);
     c.view();
     const TensorView in = c.x.view(), labels = c.target.view();
-    const MutableTensorView to = grad.mutable_view();
+    const MutableTensorView to = grad.view();
     const py::object loss = run_loss(
         c.x, c.options.dtype, c.options.reduction, c.options.axis,
         [&](const MutableTensorView* losses) { return function(in, labels, to, c.options, losses); });
-    return py::make_tuple(loss, grad.array);
+    return named(c.rest[4], loss, grad.object());
 }
 py::object cross_entropy_and_grad_(Arguments a) {
-    return class_loss_and_grad<cross_entropy_and_grad>("logits", a);
+    return class_loss_and_grad(cross_entropy_and_grad, "logits", true, a);
 }
 py::object nll_loss_and_grad_(Arguments a) {
-    return class_loss_and_grad<nll_loss_and_grad>("log_probs", a);
+    return class_loss_and_grad(nll_loss_and_grad, "log_probs", false, a);
 }
 py::object categorical_cross_entropy_and_grad_(Arguments a) {
-    return class_loss_and_grad<categorical_cross_entropy_and_grad>("probs", a);
+    return class_loss_and_grad(categorical_cross_entropy_and_grad, "probs", false, a);
 }
 
-/// logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out
+/// logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out, GradHess
 py::object cross_entropy_grad_hess_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
     if (is_floating(target.dtype) || target.dtype == DType::boolean)
@@ -361,25 +390,31 @@ py::object cross_entropy_grad_hess_(Arguments a) {
     options.ignore_index = ignore_index_of(a[5]);
     options.dtype = loss_dtype(x, py::none());
     const HessianOptions hessian{number("hess_scale", a[6]), number("hess_min", a[7])};
-    const Array grad = gradient_array(a[8], x, py::none());
-    const Array hess = gradient_array(a[9], x, py::none(), "hess_out");
+    Result grad = gradient_of(x, a[8], py::none());
+    Result hess = gradient_of(x, a[9], py::none(), "hess_out");
     options.weight = weight.get();
     options.sample_weight = sample_weight.get();
     const TensorView in = x.view(), labels = target.view();
-    const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
+    const MutableTensorView g = grad.view(), h = hess.view();
     without_gil(x.size(), [&] { cross_entropy_grad_hess(in, labels, g, h, options, hessian); });
-    return py::make_tuple(grad.array, hess.array);
+    return named(a[10], grad.object(), hess.object());
 }
 
-/// The arguments of binary losses: scores, target, weight, pos_weight, reduction, empty, dtype; then grad_out.
+/// The arguments of binary losses: scores, target, weight; pos_weight for logits; reduction, empty, dtype; then grad_out and
+/// LossGrad.
 struct BinaryArguments {
     Array x, target;
     Optional weight, pos_weight;
+    Arguments rest;  ///< from reduction on
     BinaryLossOptions options;
 
-    BinaryArguments(const char* name, Arguments a)
-        : x(name, a[0]), target("target", a[1]), weight("weight", a[2]), pos_weight("pos_weight", a[3]) {
-        options = {nullptr, nullptr, reduction_of(a[4]), number("empty", a[5]), loss_dtype(x, a[6])};
+    BinaryArguments(const char* name, bool logits, Arguments a)
+        : x(name, a[0]),
+          target("target", a[1]),
+          weight("weight", a[2]),
+          pos_weight("pos_weight", logits ? a[3] : Py_None),
+          rest(a + (logits ? 4 : 3)) {
+        options = {nullptr, nullptr, reduction_of(rest[0]), number("empty", rest[1]), loss_dtype(x, rest[2])};
     }
     void view() {
         options.weight = weight.get();
@@ -392,61 +427,58 @@ using BinaryLossFunction = double (*)(const TensorView&, const TensorView&, cons
 using BinaryGradientFunction = double (*)(const TensorView&, const TensorView&, const MutableTensorView&,
                                           const BinaryLossOptions&, const MutableTensorView*);
 
-template <BinaryLossFunction function>
-py::object binary_loss(const char* name, Arguments a) {
-    BinaryArguments b(name, a);
+py::object binary_loss(BinaryLossFunction function, const char* name, bool logits, Arguments a) {
+    BinaryArguments b(name, logits, a);
     b.view();
     const TensorView in = b.x.view(), labels = b.target.view();
     return run_loss(b.x, b.options.dtype, b.options.reduction, std::nullopt,
                     [&](const MutableTensorView* losses) { return function(in, labels, b.options, losses); });
 }
 py::object binary_cross_entropy_(Arguments a) {
-    return binary_loss<binary_cross_entropy>("probs", a);
+    return binary_loss(binary_cross_entropy, "probs", false, a);
 }
 py::object binary_cross_entropy_with_logits_(Arguments a) {
-    return binary_loss<binary_cross_entropy_with_logits>("logits", a);
+    return binary_loss(binary_cross_entropy_with_logits, "logits", true, a);
 }
 
-template <BinaryGradientFunction function>
-py::object binary_loss_and_grad(const char* name, Arguments a) {
-    BinaryArguments b(name, a);
-    const Array grad = gradient_array(a[7], b.x, a[6]);
+py::object binary_loss_and_grad(BinaryGradientFunction function, const char* name, bool logits, Arguments a) {
+    BinaryArguments b(name, logits, a);
+    Result grad = gradient_of(b.x, b.rest[3], b.rest[2]);
     b.view();
     const TensorView in = b.x.view(), labels = b.target.view();
-    const MutableTensorView to = grad.mutable_view();
+    const MutableTensorView to = grad.view();
     const py::object loss = run_loss(
         b.x, b.options.dtype, b.options.reduction, std::nullopt,
         [&](const MutableTensorView* losses) { return function(in, labels, to, b.options, losses); });
-    return py::make_tuple(loss, a[7] == Py_None ? scalar_if_0d(grad) : grad.array);
+    return named(b.rest[4], loss, grad.object());
 }
 py::object binary_cross_entropy_and_grad_(Arguments a) {
-    return binary_loss_and_grad<binary_cross_entropy_and_grad>("probs", a);
+    return binary_loss_and_grad(binary_cross_entropy_and_grad, "probs", false, a);
 }
 py::object binary_cross_entropy_with_logits_and_grad_(Arguments a) {
-    return binary_loss_and_grad<binary_cross_entropy_with_logits_and_grad>("logits", a);
+    return binary_loss_and_grad(binary_cross_entropy_with_logits_and_grad, "logits", true, a);
 }
 
-/// logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out
+/// logits, target, weight, pos_weight, hess_scale, hess_min, grad_out, hess_out, GradHess
 py::object binary_cross_entropy_with_logits_grad_hess_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
     Optional weight("weight", a[2]), pos_weight("pos_weight", a[3]);
     BinaryLossOptions options{nullptr, nullptr, Reduction::sum, 0, loss_dtype(x, py::none())};
     const HessianOptions hessian{number("hess_scale", a[4]), number("hess_min", a[5])};
-    const Array grad = gradient_array(a[6], x, py::none());
-    const Array hess = gradient_array(a[7], x, py::none(), "hess_out");
+    Result grad = gradient_of(x, a[6], py::none());
+    Result hess = gradient_of(x, a[7], py::none(), "hess_out");
     options.weight = weight.get();
     options.pos_weight = pos_weight.get();
     const TensorView in = x.view(), labels = target.view();
-    const MutableTensorView g = grad.mutable_view(), h = hess.mutable_view();
+    const MutableTensorView g = grad.view(), h = hess.view();
     without_gil(x.size(),
                 [&] { binary_cross_entropy_with_logits_grad_hess(in, labels, g, h, options, hessian); });
-    return py::make_tuple(a[6] == Py_None ? scalar_if_0d(grad) : grad.array,
-                          a[7] == Py_None ? scalar_if_0d(hess) : hess.array);
+    return named(a[8], grad.object(), hess.object());
 }
 
 // ---- scores -----------------------------------------------------------------------------------------------------------------------
 
-/// x, k, axis, temperature
+/// x, k, axis, temperature, TopK
 py::object softmax_topk_(Arguments a) {
     const Array x("x", a[0]);
     ScoreOptions options;
@@ -457,15 +489,15 @@ py::object softmax_topk_(Arguments a) {
     const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
     if (position >= 0 && position < x.ndim())
         shape[position] = std::clamp<py::ssize_t>(options.k, 0, shape[position]);
-    const Array prob = fresh_array(result_dtype(x, py::none()), as_span(shape));
-    const Array index = fresh_array(DType::int64, as_span(shape));
+    Result prob(py::none(), result_dtype(x, py::none()), as_span(shape));
+    Result index(py::none(), DType::int64, as_span(shape));
     const TensorView in = x.view();
-    const MutableTensorView p = prob.mutable_view(), i = index.mutable_view();
+    const MutableTensorView p = prob.view(), i = index.view();
     without_gil(x.size(), [&] { softmax_topk(in, p, i, options); });
-    return py::make_tuple(prob.array, index.array);
+    return named(a[4], prob.object(), index.object());
 }
 
-/// logits, target, axis, top_k, temperature, ignore_index
+/// logits, target, axis, top_k, temperature, ignore_index, TokenScores
 py::object token_logprobs_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
     if (is_floating(target.dtype) || target.dtype == DType::boolean)
@@ -482,17 +514,16 @@ py::object token_logprobs_(Arguments a) {
     const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
     const py::ssize_t classes = position >= 0 && position < x.ndim() ? x.shape()[position] : 0;
     lists.push_back(std::clamp<py::ssize_t>(options.k, 0, classes));
-    const std::array<Array, 6> results{
-        fresh_array(dtype, as_span(rows)),        fresh_array(DType::int64, as_span(rows)),
-        fresh_array(DType::int64, as_span(rows)), fresh_array(dtype, as_span(rows)),
-        fresh_array(dtype, as_span(lists)),       fresh_array(DType::int64, as_span(lists))};
+    const auto fresh = [](DType of, const Shape& shape) { return Result(py::none(), of, as_span(shape)); };
+    std::array<Result, 6> results{fresh(dtype, rows), fresh(DType::int64, rows), fresh(DType::int64, rows),
+                                  fresh(dtype, rows), fresh(dtype, lists),       fresh(DType::int64, lists)};
     std::array<MutableTensorView, 6> views;
-    for (std::size_t i = 0; i < views.size(); ++i) views[i] = results[i].mutable_view();
+    for (std::size_t i = 0; i < views.size(); ++i) views[i] = results[i].view();
     const TokenScoreViews out{&views[0], &views[1], &views[2], &views[3], &views[4], &views[5]};
     const TensorView in = x.view(), labels = target.view();
     without_gil(x.size(), [&] { token_logprobs(in, labels, out, options); });
-    return py::make_tuple(scalar_if_0d(results[0]), scalar_if_0d(results[1]), scalar_if_0d(results[2]),
-                          scalar_if_0d(results[3]), results[4].array, results[5].array);
+    return named(a[6], results[0].object(), results[1].object(), results[2].object(), results[3].object(),
+                 results[4].object(), results[5].object());
 }
 
 // ---- settings ---------------------------------------------------------------------------------------------------------------------
@@ -529,19 +560,21 @@ PyMethodDef kMethods[] = {
     method<softmax_backward_, 4>("softmax_backward"),
     method<log_softmax_backward_, 4>("log_softmax_backward"),
     method<cross_entropy_, 11>("cross_entropy"),
-    method<nll_loss_, 11>("nll_loss"),
-    method<categorical_cross_entropy_, 11>("categorical_cross_entropy"),
-    method<cross_entropy_and_grad_, 12>("cross_entropy_and_grad"),
-    method<nll_loss_and_grad_, 12>("nll_loss_and_grad"),
-    method<categorical_cross_entropy_and_grad_, 12>("categorical_cross_entropy_and_grad"),
-    method<cross_entropy_grad_hess_, 10>("cross_entropy_grad_hess"),
-    method<binary_cross_entropy_, 7>("binary_cross_entropy"),
+    method<nll_loss_, 9>("nll_loss"),
+    method<categorical_cross_entropy_, 9>("categorical_cross_entropy"),
+    method<cross_entropy_and_grad_, 13>("cross_entropy_and_grad"),
+    method<nll_loss_and_grad_, 11>("nll_loss_and_grad"),
+    method<categorical_cross_entropy_and_grad_, 11>("categorical_cross_entropy_and_grad"),
+    method<cross_entropy_grad_hess_, 11>("cross_entropy_grad_hess"),
+    method<binary_cross_entropy_, 6>("binary_cross_entropy"),
     method<binary_cross_entropy_with_logits_, 7>("binary_cross_entropy_with_logits"),
     method<binary_cross_entropy_and_grad_, 8>("binary_cross_entropy_and_grad"),
-    method<binary_cross_entropy_with_logits_and_grad_, 8>("binary_cross_entropy_with_logits_and_grad"),
-    method<binary_cross_entropy_with_logits_grad_hess_, 8>("binary_cross_entropy_with_logits_grad_hess"),
-    method<softmax_topk_, 4>("softmax_topk"),
-    method<token_logprobs_, 6>("token_logprobs"),
+    method<binary_cross_entropy_with_logits_and_grad_, 9>("binary_cross_entropy_with_logits_and_grad"),
+    method<binary_cross_entropy_with_logits_grad_hess_, 9>("binary_cross_entropy_with_logits_grad_hess"),
+    method<softmax_topk_, 5>("softmax_topk"),
+    method<token_logprobs_, 7>("token_logprobs"),
+    method<Function::direct, 1>("direct"),
+    method<Function::direct_with, 2>("direct_with"),
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -107,6 +107,7 @@ def touched(call):
     def work():
         softloss.cross_entropy_and_grad(SMALL, [0, 1], sample_weight=[1, 1])
         softloss.cross_entropy_grad_hess(TEAM, np.zeros(len(TEAM), int))
+        softloss.cross_entropy_and_grad(TEAM, np.zeros(len(TEAM), int), sample_weight=np.ones(len(TEAM)))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         results = call()
         pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before

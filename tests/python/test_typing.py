@@ -95,7 +95,7 @@ def test_stub_has_as_many_arguments_as_the_extension():
     """C functions tell no signature, but refuse a wrong number of arguments."""
     counted = 0
     for function in ast.parse((PACKAGE / "_core.pyi").read_text()).body:
-        if not isinstance(function, ast.FunctionDef):
+        if not isinstance(function, ast.FunctionDef) or function.name not in softloss.functional.__all__:
             continue
         try:
             getattr(_core, function.name)(*[None] * 20)
