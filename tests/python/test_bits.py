@@ -1,5 +1,5 @@
-"""The bits of every operation are those of tests/golden_bits.json, on every instruction set and number of threads; so are
-those of rows that are so long that threads share them.
+"""The bits of every operation are those of tests/golden_bits.json on every instruction set and number of threads, and
+those of long rows are the same whether threads share them or not.
 
 tests/cpp/test_bits.cpp checks the same file in C++, with every layout in memory; golden_bits.py says what is in it.
 """
