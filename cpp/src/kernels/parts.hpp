@@ -125,7 +125,7 @@ template <class T, class Op>
             for_each_part(options, [&](std::int64_t p, void* scratch) {
                 const PartRange<T> range(0, n, p, options.parts);
                 const auto part = [&](auto to) SOFTLOSS_LAMBDA {
-                    to.data += r * to.row + range.first * std::int64_t{sizeof(T)};
+                    if (to.data) to.data += r * to.row + range.first * std::int64_t{sizeof(T)};
                     return to;
                 };
                 write_rows<T, Op>(part(x), part(y), part(second), 1, range.n, finish, stats.maximum,
