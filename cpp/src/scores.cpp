@@ -161,6 +161,7 @@ std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
 template <class T>
 void token_rows(const Tokens& t) {
     const int64_t k = t.options.k, n = t.plan.n;
+    const KernelTable& table = active_table();
     const double temperature = t.options.temperature;
     const Workspace<T> space(t.x, t.plan, k);
     for_each_batch(
@@ -173,8 +174,7 @@ void token_rows(const Tokens& t) {
                 const T* const row = space.row(here, scratch);
                 const RowOptions options{temperature, false, scratch};
                 T maximum, rest;
-                active_table()
-                    .of(dtype_of<T>)
+                table.of(dtype_of<T>)
                     .partition({reinterpret_cast<const char*>(row), 0, sizeof(T)}, 1, n, &maximum, &rest,
                                options);
                 const auto logprob = [&](double x) {
@@ -183,7 +183,7 @@ void token_rows(const Tokens& t) {
                 const std::optional<int64_t> label = label_of(t, here);
                 const double x = label ? element<double>(t.x, here[0] + *label * t.plan.axis[0])
                                        : static_cast<double>(maximum);
-                RowScores scores = active_table().compute<T>().describe(row, n, maximum, x, temperature);
+                RowScores scores = table.compute<T>().describe(row, n, maximum, x, temperature);
                 for (int64_t i = 0; rest != rest && i < n;
                      ++i) {  // the first NaN is the maximum, as in NumPy
                     const double v = element<double>(t.x, here[0] + i * t.plan.axis[0]);

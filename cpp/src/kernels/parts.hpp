@@ -43,9 +43,11 @@ struct PartRange {
 /// The sums of a part, in its scratch memory behind the exponentials.
 template <class T>
 PartSums<T>& part_sums(void* scratch) {
+    static_assert(kStashBytes < kTileBytes && kTileBytes + sizeof(PartSums<T>) <= kScratchBytes);
     return *reinterpret_cast<PartSums<T>*>(static_cast<char*>(scratch) + kTileBytes);
 }
 
+/// Sums a part of n elements; its exponentials are left in stash where there is one.
 template <class T>
 void sum_part(const T* x, std::int64_t n, bool others, bool careful, V<T> maximum,
               const Temperature<T>& temperature, T* stash, PartSums<T>& part) {

@@ -46,7 +46,7 @@ struct Temperature {
     T value = 1, inverse = 1, inverse_low = 0;
 
     [[gnu::noinline]] explicit Temperature(double t) {
-        if (t == 1) return;
+        if (t == 1) return;  // the usual case, as the members have it
         value = static_cast<T>(t);
         inverse = static_cast<T>(1 / t);
         // 1 - inverse * t, exactly, then divided by t.
@@ -315,7 +315,8 @@ template <class S, class T, Range R>
 /// What is known of a part of a row: the totals of its chunks, which are added in the row's order.
 template <class T>
 struct PartSums {
-    static constexpr std::int64_t kChunks = 2048;
+    static constexpr std::int64_t kChunks =
+        2048;  ///< of a part at a time; the row's last part may have one more
     V<T> maximum;
     IntVec<T, kLanes<T>> maxima;
     Pair<V<T>> total[kChunks + 1];
@@ -616,14 +617,6 @@ template <class S, class Op>
     }
 }
 
-/// Whether the results of rows of n elements, `row` bytes apart, are written past the caches.
-template <class S, class Op>
-SOFTLOSS_INLINE bool is_streamed(const RowOptions& options, const RowsOut& y, std::int64_t n) {
-    const std::int64_t bytes = n * std::int64_t{sizeof(S)};
-    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
-    return options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
-}
-
 /// x, y (and second): (rows, n) along the vectors.
 template <class S, class Op>
 SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_t rows, std::int64_t n,
@@ -632,7 +625,10 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
     T* const stash = static_cast<T*>(options.scratch);
-    const bool streamed = is_streamed<S, Op>(options, y, n), stashed = Op::kExp && fits_stash<T>(n);
+    const std::int64_t bytes = n * std::int64_t{sizeof(S)};
+    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
+    const bool streamed = options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
+    const bool stashed = Op::kExp && fits_stash<T>(n);
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);

@@ -20,8 +20,8 @@ struct RowsOut {
     std::int64_t row, axis;
 };
 
-/// Scratch memory of a kernel, per thread: two tiles of rows, or two times exponentials; some padding. No more of it is
-/// touched than a call needs.
+/// Scratch memory of a kernel, per thread or part of a row: two tiles of rows, or two times exponentials, or exponentials and
+/// the sums of a part; some padding. No more of it is touched than a call needs.
 constexpr std::int64_t kTileBytes = 1 << 20, kStashBytes = 1 << 18;
 constexpr std::int64_t kScratchBytes = 2 * kTileBytes + 16384;
 /// Longest row that a kernel takes unless its elements, and those of its results, are adjacent.
