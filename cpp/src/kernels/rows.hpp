@@ -996,16 +996,22 @@ template <class T, class Op>
     const int groups = groups_of_tile<T>(x, storage.size, n);
     const std::int64_t pitch = (groups | 1) * W;  // odd: powers of two share a part of the cache
     const bool in_place = x.data == y.data, columns = y.row == storage.size;
-    // A line of which a part goes through the caches would be read and written several times: whole ones or none.
-    const auto whole = [](const RowsOut& to) SOFTLOSS_LAMBDA {
-        return (reinterpret_cast<std::uintptr_t>(to.data) | to.axis) % 64 == 0;
+    // A line of which a part goes through the caches would be read and written several times: whole ones or none. What lies
+    // before the first is a block of its own.
+    const auto before = [&](const RowsOut& to) SOFTLOSS_LAMBDA {
+        return static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(to.data) % 64);
     };
-    const bool streamed = options.stream && columns && whole(y) && whole(second);
+    const std::int64_t lead = before(y);
+    const bool streamed = options.stream && columns && (lead % storage.size | y.axis % 64) == 0 &&
+                          (!second.data || (before(second) == lead && second.axis % 64 == 0));
+    const int tile_rows = groups * W, head = static_cast<int>(lead / storage.size);
+    int most = streamed && head > 0 && head < tile_rows ? head : tile_rows;
     Stats<T> stats[kMaxGroups];
     typename Op::Finish finishes[kMaxGroups];
-    for (std::int64_t first = 0; first < rows; first += groups * W) {
-        const int left = rows - first < groups * W ? static_cast<int>(rows - first) : groups * W;
-        const bool more = first + groups * W < rows;
+    int left = 0;
+    for (std::int64_t first = 0; first < rows; first += left, most = tile_rows) {
+        left = rows - first < most ? static_cast<int>(rows - first) : most;
+        const bool more = first + left < rows;
         const RowsIn block{x.data + first * x.row, x.row, x.axis};
         const auto part = [&](RowsOut to)
                               SOFTLOSS_LAMBDA { return RowsOut{to.data + first * to.row, to.row, to.axis}; };
@@ -1016,7 +1022,8 @@ template <class T, class Op>
                 storage.load({block.data + g * W * x.row, x.row, x.axis}, rows_of_group<T>(left, g), n,
                              memory + g * W, pitch, flat, more || (g + 1) * W < left);
         }
-        const RowsIn next{more ? block.data + groups * W * x.row : block.data, x.row, x.axis};
+        // Behind a batch of many rows there is another one, as a rule.
+        const RowsIn next{rows > tile_rows ? block.data + left * x.row : block.data, x.row, x.axis};
         const bool fetch_out = Op::kResults > 0 && !(columns && (streamed || crowded(y.axis)));
         const RowsIn out = fetch_out ? RowsIn{part(y).data, y.row, y.axis} : next;
         // A line for each element: where rows lie one after the other, they make up the lines of a group.
