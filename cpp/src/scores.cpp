@@ -175,8 +175,8 @@ void token_rows(const Tokens& t) {
                 const RowOptions options{temperature, false, scratch};
                 T maximum, rest;
                 table.of(dtype_of<T>)
-                    .partition({reinterpret_cast<const char*>(row), 0, sizeof(T)}, 1, n, &maximum, &rest,
-                               options);
+                    .partition({reinterpret_cast<const char*>(row), 0, sizeof(T)}, 1, n,
+                               {&maximum, &rest, nullptr}, options);
                 const auto logprob = [&](double x) {
                     return -((static_cast<double>(maximum) - x) / temperature + static_cast<double>(rest));
                 };

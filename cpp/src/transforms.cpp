@@ -123,7 +123,7 @@ class WeightedLogsumexp {
     double *masked_, *counted_;
 };
 
-constexpr int64_t kRows = 1024;  ///< of a task at the most: its results wait on the stack
+constexpr int64_t kRows = 1024;  ///< of a task whose results wait on the stack
 
 /// logsumexp of a row that has no finite maximum or a NaN: a NaN wins, else the maximum is the result. piece: kPiece.
 template <class T>
@@ -138,42 +138,80 @@ double infinite_logsumexp(const Staging<T>& staging, const Strides& at, T* piece
     return result == result ? result : std::numeric_limits<double>::quiet_NaN();
 }
 
-/// The logsumexp of a task's rows, without weights.
+/// How rows of x are read: all that their logsumexp without weights depends on.
 template <class T>
-void plain_logsumexp(const TensorView& x, const TensorView* where, const Plan& plan,
-                     const Staging<T>& staging, const Strides& at, int64_t rows, int64_t parts, void* scratch,
+struct PlainRows {
+    const TensorView& x;
+    const TensorView* where;
+    const Plan& plan;
+    Staging<T> staging;
+    int64_t parts;
+
+    /// The partition of the rows from the one at `at` on; `to` belongs to the first.
+    void partition(const Strides& at, int64_t rows, void* scratch, const Partition& to) const {
+        const auto from = [](void* p, int64_t first) { return p ? static_cast<T*>(p) + first : nullptr; };
+        for_each_readable<T>(
+            x, where, plan, at, rows, scratch,
+            [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
+                const Partition here{from(to.maximum, first), from(to.log_rest, first), from(to.sum, first)};
+                kernels.partition(in, count, plan.n, here, {1, false, scratch, parts, run_parts});
+            });
+    }
+    double infinite(const Strides& at, int64_t row, void* scratch) const {
+        return infinite_logsumexp(staging, row_at(at, plan, row), static_cast<T*>(scratch));
+    }
+};
+
+/// Rows whose results are adjacent elements of T: the kernels leave them there.
+template <class T>
+void put_logsumexp(const PlainRows<T>& plain, const Strides& at, int64_t rows, void* scratch, char* y) {
+    plain.partition(at, rows, scratch, {nullptr, nullptr, y});
+    const auto is_nan = [&](int64_t r) {
+        const T value = read<T>(y + r * sizeof(T), false);
+        return value != value;
+    };
+    bool infinite = false;
+    for (int64_t r = 0; r < rows; ++r) infinite |= is_nan(r);
+    for (int64_t r = 0; infinite && r < rows; ++r) {
+        if (is_nan(r)) write(y + r * sizeof(T), static_cast<T>(plain.infinite(at, r, scratch)), false);
+    }
+}
+
+template <class T>
+void plain_logsumexp(const PlainRows<T>& plain, const Strides& at, int64_t rows, void* scratch,
                      double* value) {
     T maximum[kRows], rest[kRows];
-    for_each_readable<T>(x, where, plan, at, rows, scratch,
-                         [&](const StorageKernels& kernels, RowsIn in, int64_t first, int64_t count) {
-                             kernels.partition(in, count, plan.n, maximum + first, rest + first,
-                                               {1, false, scratch, parts, run_parts});
-                         });
+    plain.partition(at, rows, scratch, {maximum, rest, nullptr});
     for (int64_t r = 0; r < rows; ++r) {
-        value[r] = static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
-        if (rest[r] == rest[r]) continue;
-        value[r] = infinite_logsumexp(staging, row_at(at, plan, r), static_cast<T*>(scratch));
+        const bool infinite = rest[r] != rest[r];
+        value[r] = infinite ? plain.infinite(at, r, scratch)
+                            : static_cast<double>(maximum[r]) + static_cast<double>(rest[r]);
     }
 }
 
 template <class T>
 void logsumexp_as(const TensorView& x, const MutableTensorView& y, const LogsumexpOptions& options,
                   const Plan& plan) {
-    const Staging<T> staging(x, options.where, plan);
     const bool readable = is_readable<T>(x, options.where, plan);
-    const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : staging.bytes(!readable);
     const int64_t parts = readable && !options.b ? parts_of_row(plan, x.dtype) : 1;
+    const PlainRows<T> plain{x, options.where, plan, Staging<T>(x, options.where, plan), parts};
+    const std::size_t bytes = options.b ? WeightedLogsumexp::kBytes : plain.staging.bytes(!readable);
+    const bool in_place =
+        !options.b && y.dtype == dtype_of<T> && !y.swapped && plan.row[1] == int64_t{sizeof(T)};
+    const int64_t task_rows = rows_per_task(plan);
     for_each_batch(
-        plan, std::min<int64_t>(rows_per_task(plan), kRows), bytes,
+        plan, in_place ? task_rows : std::min(task_rows, kRows), bytes,
         [&](const Strides& at, int64_t rows, void* scratch) {
+            char* const to = static_cast<char*>(y.data) + at[1];
+            if (in_place) return put_logsumexp(plain, at, rows, scratch, to);
             double value[kRows];
             if (options.b) {
                 WeightedLogsumexp weighted(x, options, plan, static_cast<double*>(scratch));
                 for (int64_t r = 0; r < rows; ++r) value[r] = weighted(row_at(at, plan, r));
             } else {
-                plain_logsumexp<T>(x, options.where, plan, staging, at, rows, parts, scratch, value);
+                plain_logsumexp(plain, at, rows, scratch, value);
             }
-            scatter(value, rows, static_cast<char*>(y.data) + at[1], plan.row[1], y.dtype, y.swapped);
+            scatter(value, rows, to, plan.row[1], y.dtype, y.swapped);
         },
         parts);
 }

@@ -111,11 +111,14 @@ struct Collected {
 /// Leaves the partition of W rows.
 template <class T>
 struct PutPartition {
-    T *maximum, *rest;
+    T *maximum, *rest, *sum;
     [[gnu::noinline]] void operator()(const Stats<T>& stats, std::int64_t first, int count) const {
         const auto l = log_rest<T>(stats);
-        store_some(maximum + first, stats.maximum, count);
-        store_some(rest + first, l.hi + l.lo, count);
+        const V<T> low = l.hi + l.lo;
+        if (maximum) store_some(maximum + first, stats.maximum, count);
+        if (rest) store_some(rest + first, low, count);
+        if (sum)
+            store_some(sum + first, convert<T>(convert<double>(stats.maximum) + convert<double>(low)), count);
     }
 };
 
@@ -302,12 +305,13 @@ void log_softmax_rows(RowsIn x, RowsOut y, std::int64_t rows, std::int64_t n, co
     if (options.stream) fence();
 }
 
-/// x: (rows, n) -> maximum, rest: (rows).
+/// x: (rows, n) -> maximum, rest, sum: (rows).
 template <class S>
-void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* rest,
+void partition_rows(RowsIn x, std::int64_t rows, std::int64_t n, const Partition& to,
                     const RowOptions& options) {
     using T = Compute<S>;
-    Collected<T, PutPartition<T>> op{{static_cast<T*>(maximum), static_cast<T*>(rest)}};
+    Collected<T, PutPartition<T>> op{
+        {static_cast<T*>(to.maximum), static_cast<T*>(to.log_rest), static_cast<T*>(to.sum)}};
     run_rows<S>(x, {}, {}, rows, n, options, op);
 }
 

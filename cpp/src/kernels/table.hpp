@@ -58,9 +58,12 @@ using ClassKernel = void (*)(const ClassRows& c, std::int64_t rows, std::int64_t
                              const RowOptions& options);
 
 /// Partition of each row: logsumexp(x / temperature) = maximum / temperature + log_rest, log_rest = log1p(sum of the other
-/// exponentials over the largest) >= 0. maximum is the largest element (not divided). Both: T (rows), native. A row with a
-/// NaN, or without a finite maximum, leaves NaN in log_rest.
-using PartitionKernel = void (*)(RowsIn x, std::int64_t rows, std::int64_t n, void* maximum, void* log_rest,
+/// exponentials over the largest) >= 0. maximum is the largest element (not divided), sum is maximum + log_rest, rounded once.
+/// Each: T (rows), native; may be null. A row with a NaN, or without a finite maximum, leaves NaN in log_rest and sum.
+struct Partition {
+    void *maximum, *log_rest, *sum;
+};
+using PartitionKernel = void (*)(RowsIn x, std::int64_t rows, std::int64_t n, const Partition& to,
                                  const RowOptions& options);
 
 /// What token_logprobs tells of a row of n adjacent logits beside the partition.
@@ -130,7 +133,7 @@ struct LogitRow {
     double temperature, maximum;
     Sum others{};  ///< of the exponentials of all elements but the maxima, in a unit that belongs to the maximum
     double maxima = 0;                      ///< how many elements equal the maximum
-    double log_rest = 0, others_share = 0;  ///< see PartitionKernel; 1 - p of a maximum
+    double log_rest = 0, others_share = 0;  ///< see Partition; 1 - p of a maximum
     Sum inverse{};                          ///< of the sum of all exponentials, in their unit
 };
 
