@@ -39,6 +39,8 @@ struct ClassLoss {
 
     bool indices() const { return !is_floating(target.dtype); }
     bool weighted() const { return options.weight || options.sample_weight; }
+    /// Of each row, one score counts.
+    bool picked() const { return kind != Scores::logits && indices() && !gradients.grad; }
     bool plain() const { return kind == Scores::logits && indices() && options.label_smoothing == 0; }
 };
 
@@ -99,15 +101,26 @@ LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, i
     });
 }
 
-/// The element of each row that its label picks, of class 0 where there is none: row r starts at data + r * row.
+/// f(element that its label picks, or of class 0 where there is none; label) of each row: row r starts at data + r * row.
+template <class F>
 void pick(const TensorView& view, const char* data, int64_t row, int64_t axis, const int64_t* label,
-          int64_t rows, double* picked) {
-    visit(view.dtype, [&]<class U>(U) {
+          int64_t rows, double* picked, F f) {
+    const int64_t ahead = std::abs(row) <= 64 ? 64 * row : 0;  // longer rows have lines of their own
+    const auto read_with = [&](auto element) {
         for (int64_t r = 0; r < rows; ++r) {
             const char* const p = data + r * row + std::max<int64_t>(label[r], 0) * axis;
-            if constexpr (is_half<U>) gather(p, 0, 1, view.dtype, view.swapped, picked + r);
-            else picked[r] = static_cast<double>(read<U>(p, view.swapped));
+            __builtin_prefetch(p + ahead);
+            picked[r] = f(element(p), label[r]);
         }
+    };
+    if (view.dtype == DType::float32 && !view.swapped)
+        return read_with([](const char* p) { return static_cast<double>(read<float>(p, false)); });
+    if (view.dtype == DType::float64 && !view.swapped)
+        return read_with([](const char* p) { return read<double>(p, false); });
+    read_with([&](const char* p) {
+        double value;
+        gather(p, 0, 1, view.dtype, view.swapped, &value);
+        return value;
     });
 }
 
@@ -123,7 +136,8 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
     }
     if (c.indices() && c.options.weight) {
         const TensorView& view = *c.options.weight;
-        pick(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm);
+        pick(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm,
+             [](double weight, int64_t) { return weight; });
     } else {
         std::fill(norm, norm + rows, 1);
     }
@@ -338,18 +352,17 @@ class GeneralRows {
 };
 
 /// The scores at the labels: all that losses of (log-)probabilities against class indices read.
-template <class T>
 void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* loss,
                    std::atomic<bool>& bad) {
-    pick(c.x, static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0], label, rows, loss);
-    for (int64_t r = 0; r < rows; ++r) {
-        if (label[r] < 0) loss[r] = 1;
-    }
-    if (c.kind == Scores::probs) {
-        if (active_table().f64.outside_unit(loss, rows)) bad = true;
-        active_table().weighted.log(loss, loss, rows);
-    }
-    for (int64_t r = 0; r < rows; ++r) loss[r] = label[r] < 0 ? 0 : 0 - loss[r];  // never -0
+    const bool probs = c.kind == Scores::probs;
+    pick(c.x, static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0], label, rows, loss,
+         [probs](double score, int64_t y) { return y < 0   ? probs
+                                                   : probs ? score
+                                                           : 0 - score; });  // never -0
+    if (!probs) return;
+    if (active_table().f64.outside_unit(loss, rows)) bad = true;
+    active_table().weighted.log(loss, loss, rows);
+    for (int64_t r = 0; r < rows; ++r) loss[r] = 0 - loss[r];
 }
 
 /// As the kernel has it, which takes its time for a single one.
@@ -400,7 +413,7 @@ void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& 
 template <class T>
 void row_losses(const ClassLoss& c, RowLosses& result) {
     const bool plain = c.plain();
-    const bool picked = c.kind != Scores::logits && c.indices() && !c.gradients.grad;
+    const bool picked = c.picked();
     // Rows of a task in C order give their partial sum at once; otherwise all losses are kept and summed later.
     const bool in_order = result.loss.empty();
     // Picking is little work however long the rows are.
@@ -414,7 +427,7 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
         result.counted += rows - labels.ignored;
         if (c.weighted() || !(plain || picked)) fill_norms(c, at, rows, b.label, b.sample, b.norm);
         if (plain) plain_losses<T>(c, at, rows, parts, b, scratch);
-        else if (picked) picked_losses<T>(c, at, rows, b.label, b.loss, result.bad_prob);
+        else if (picked) picked_losses(c, at, rows, b.label, b.loss, result.bad_prob);
         else general_losses(c, at, rows, b, result.bad_prob, scratch);
         for (int64_t r = 0; c.weighted() && (plain || picked) && r < rows; ++r)
             b.loss[r] = b.norm[r] == 0 ? 0 : b.norm[r] * b.loss[r];
@@ -512,8 +525,9 @@ void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
     if (c.rows == 0) return;
     const bool whole_blocks = c.plan.batches == 1 || c.plan.rows % kRows == 0;
     const bool in_order =
-        !keep_rows && (c.rows == 1 || (whole_blocks && c.plan.row[1] == sizeof(double) &&
-                                       c.plan.n <= 64));  // else kRows rows are much for one task
+        !keep_rows &&
+        (c.rows == 1 || (whole_blocks && c.plan.row[1] == sizeof(double) &&
+                         (c.plan.n <= 64 || c.picked())));  // else kRows rows are much for a task
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
         if (c.weighted()) result.norm_sums.resize(result.loss_sums.size());

@@ -168,11 +168,18 @@ bool is_ignored(U label, const std::optional<int64_t>& ignore) {
 template <class U>
 bool copy_labels(const U* from, int64_t n, int64_t classes, int64_t* label) {
     std::uint64_t outside = 0;  // its highest bit: the sign of a label or of what it lacks to the last class
-    for (int64_t i = 0; i < n; ++i) {
+    const auto copy = [&](int64_t i) {
         label[i] = to_label(from[i]);
         const auto y = static_cast<std::uint64_t>(label[i]);
         outside |= y | (static_cast<std::uint64_t>(classes) - 1 - y);
+    };
+    constexpr int64_t kLine = 64 / sizeof(U);
+    int64_t i = 0;
+    for (; i + kLine <= n; i += kLine) {
+        __builtin_prefetch(from + i + n);  // of the next n
+        for (int64_t k = 0; k < kLine; ++k) copy(i + k);
     }
+    for (; i < n; ++i) copy(i);
     return outside >> 63 == 0;
 }
 
