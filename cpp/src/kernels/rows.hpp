@@ -595,8 +595,22 @@ template <class S, class Op>
     for (int r = 0; r < count; ++r) {
         const auto finish = finishes.row(r);
         const S* const xr = reinterpret_cast<const S*>(x.data + r * x.row);
-        const auto emit = [&](RowsOut to, auto f, auto mended) SOFTLOSS_LAMBDA {
+        for (int k = Op::kResults; k-- > 0;) {
+            const bool other = k == 1;
+            const RowsOut& to = other ? second : y;
             S* const yr = reinterpret_cast<S*>(to.data + r * to.row);
+            const auto f = [&](V<T> v) SOFTLOSS_LAMBDA {
+                if constexpr (Op::kResults == 2) {
+                    if (other) return finish.second(v);
+                }
+                return finish(v);
+            };
+            const auto mended = [&](V<T> v) SOFTLOSS_LAMBDA {
+                if constexpr (Op::kResults == 2) {
+                    if (other) return finish.mended_second(v);
+                }
+                return finish.mended(v);
+            };
             if (finish.invalid) {
                 fill_row(yr, n, mended(nans<T>()));
             } else if constexpr (!Op::kExp) {
@@ -606,14 +620,7 @@ template <class S, class Op>
             } else {
                 write_exponentials(xr, yr, n, streamed, spread(maximum, r), temperature, stash, f);
             }
-        };
-        if constexpr (Op::kResults == 2)
-            emit(
-                second, [&](V<T> v) SOFTLOSS_LAMBDA { return finish.second(v); },
-                [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended_second(v); });
-        emit(
-            y, [&](V<T> v) SOFTLOSS_LAMBDA { return finish(v); },
-            [&](V<T> v) SOFTLOSS_LAMBDA { return finish.mended(v); });
+        }
     }
 }
 
@@ -682,26 +689,39 @@ constexpr std::int64_t kLead = 12;
 /// g W ... g W + W - 1 of the tile.
 constexpr int kMaxGroups = 16;
 
-/// x: (rows, n) -> n vectors for every W rows, `pitch` apart; lanes without a row repeat the first. More than W rows only
-/// where rows are adjacent. `flat` has room for W rows of kShortRow elements and one vector. `more`: rows follow these, so
-/// that a few elements beyond them may be read.
+/// x: (rows, n), rows adjacent -> tile, and the maxima of each W rows, which are formed on the way.
+template <class S>
+[[gnu::noinline]] void load_lines(const RowsIn& x, int rows, std::int64_t n, Compute<S>* tile,
+                                  std::int64_t pitch, V<Compute<S>>* maxima) {
+    using T = Compute<S>;
+    constexpr int W = kLanes<T>, Many = kEmulatedFma ? 1 : kRegisterBytes / 8;  // half of the registers
+    const auto columns = [&]<int K>(std::int64_t r, int valid) SOFTLOSS_LAMBDA {
+        V<T> m[K];
+        for (std::int64_t i = 0; i < n; ++i) {
+            const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis) + r;
+            const char* const ahead = x.data + (i + kLead < n ? i + kLead : i) * x.axis + r * sizeof(S);
+            T* const to = tile + i * pitch + r;
+            unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
+                prefetch(ahead + k * W * sizeof(S));
+                const V<T> v = load_some(xi + k * W, valid);
+                store(to + k * W, v);
+                m[k] = i == 0 ? v : max(m[k], v);
+            });
+        }
+        unrolled<K>([&](int k) SOFTLOSS_LAMBDA { maxima[r / W + k] = m[k] + splat<V<T>>(0); });
+    };
+    std::int64_t r = 0;
+    for (; r + Many * W <= rows; r += Many * W) columns.template operator()<Many>(r, W);
+    for (; r < rows; r += W) columns.template operator()<1>(r, rows - r < W ? static_cast<int>(rows - r) : W);
+}
+
+/// x: up to W rows of n -> n vectors, `pitch` apart; lanes without a row repeat the first. `flat` has room for W rows of
+/// kShortRow elements and one vector. `more`: rows follow these, so that a few elements beyond them may be read.
 template <class S>
 [[gnu::noinline]] void load_tile(const RowsIn& x, int rows, std::int64_t n, Compute<S>* tile,
                                  std::int64_t pitch, Compute<S>* flat, bool more) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>, P = kColumns<T>;
-    if (x.row == sizeof(S)) {
-        for (std::int64_t i = 0; i < n; ++i) {
-            const S* const xi = reinterpret_cast<const S*>(x.data + i * x.axis);
-            const char* const ahead = x.data + (i + kLead < n ? i + kLead : i) * x.axis;
-            T* const to = tile + i * pitch;
-            for_each_vector<W>(rows, [&](std::int64_t r, int valid) SOFTLOSS_LAMBDA {
-                prefetch(ahead + r * sizeof(S));
-                store(to + r, load_some(xi + r, valid));
-            });
-        }
-        return;
-    }
     if (rows == 1) {
         for (std::int64_t i = 0; i < n; ++i)
             store(tile + i * pitch,
@@ -821,14 +841,39 @@ SOFTLOSS_INLINE V<T> tile_max(const T* tile, std::int64_t pitch, std::int64_t n)
     return max(m0, m1) + splat<V<T>>(0);
 }
 
-/// Places in memory that will be needed, one for each element of a row: fetched while sums are formed.
-struct Ahead {
-    const char *in, *out;
-    std::int64_t in_step, out_step;
+/// Lines of memory that will be needed, in the order in which they are fetched: `lines` adjacent ones of each of `elements`,
+/// `jump` bytes behind one another; then the last for ever.
+struct Walk {
+    const char* at;
+    std::int64_t lines, jump, elements, left = lines;
 
-    SOFTLOSS_INLINE void fetch(std::int64_t i) const {
-        prefetch(in + i * in_step);
-        prefetch(out + i * out_step);
+    /// Nothing is needed.
+    static Walk stay(const char* at) { return {at, 1, 0, 1}; }
+    /// (rows, n), `size` bytes each: element by element where rows are adjacent, else as they lie one after the other.
+    [[gnu::noinline]] static Walk over(const RowsIn& x, std::int64_t rows, std::int64_t n,
+                                       std::int64_t size) {
+        const bool columns = x.row == size,
+                   whole = (reinterpret_cast<std::uintptr_t>(x.data) | x.axis) % 64 == 0;
+        const std::int64_t elements = columns ? n : 1;
+        const std::int64_t lines = (rows * n / elements * size + 63) / 64 + !whole;
+        return {x.data, lines, x.axis - lines * 64, elements};
+    }
+    SOFTLOSS_INLINE void fetch() {
+        prefetch(at);
+        at += 64;
+        if (--left > 0) return;
+        const bool over = --elements <= 0;
+        left = over ? 1 : lines;
+        at += over ? -64 : jump;
+    }
+};
+/// What is fetched while sums are formed, a line for each vector.
+struct Ahead {
+    Walk in, out;
+
+    SOFTLOSS_INLINE void fetch() {
+        in.fetch();
+        out.fetch();
     }
 };
 
@@ -837,10 +882,10 @@ struct Ahead {
 template <bool Others, bool Careful, class T, Range R>
 SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t first,
                                      std::int64_t end, std::int64_t step, const Reference<T, R>& ref,
-                                     const Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
+                                     Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
     ClassSum<T, Others, Careful> sum;
     for (std::int64_t i = first; i < end; i += step) {
-        ahead.fetch(i);
+        ahead.fetch();
         const V<T> x = load<V<T>>(tile + i * pitch);
         const auto e = ref.exp(x);
         sum.add(x, ref.maximum, e);
@@ -853,8 +898,7 @@ SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch
 /// Sums n >= kShortRow elements of W rows, class by class.
 template <bool Others, bool Careful, class T, Range R>
 SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                                    const Reference<T, R>& ref, const Ahead& ahead,
-                                    IntVec<T, kLanes<T>>& maxima) {
+                                    const Reference<T, R>& ref, Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
     constexpr int W = kLanes<T>;
     Pair<V<T>> classes[W];
     for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
@@ -870,9 +914,10 @@ SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch,
 
 /// The statistics of W rows that lie in a tile.
 template <bool Others, class T>
-[[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
-                                  const Temperature<T>& temperature, const Ahead& ahead, Stats<T>& stats) {
-    with_reference<T>(tile_max(tile, pitch, n), temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+[[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n, V<T> maximum,
+                                  const Temperature<T>& temperature, Ahead& walk, Stats<T>& stats) {
+    Ahead ahead = walk;
+    with_reference<T>(maximum, temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
         auto maxima = splat<IntVec<T, kLanes<T>>>(0);
         if (n < kShortRow) {  // the few others may well be small: careful at once
             stats.sum = class_sum<Others, Others>(tile, stash, pitch, 0, n, 1, ref, ahead, maxima);
@@ -894,12 +939,14 @@ template <bool Others, class T>
     });
     stats.tile = tile;
     stats.pitch = pitch;
+    walk = ahead;
 }
 
 /// How the elements of one storage type are read and written: what rows_across knows of it.
 template <class T>
 struct Storage {
     std::int64_t size;
+    void (*load_lines)(const RowsIn&, int, std::int64_t, T*, std::int64_t, V<T>*);
     void (*load)(const RowsIn&, int, std::int64_t, T*, std::int64_t, T*, bool);
     void (*store)(const T*, std::int64_t, const RowsOut&, int, std::int64_t, T*);
     T (*load_one)(const char*);
@@ -914,7 +961,8 @@ void store_one(char* p, Compute<S> x) {
     store_first(reinterpret_cast<S*>(p), splat<V<Compute<S>>>(x), 1);
 }
 template <class S>
-constexpr Storage<Compute<S>> kStorage{sizeof(S), load_tile<S>, store_tile<S>, load_one<S>, store_one<S>};
+constexpr Storage<Compute<S>> kStorage{sizeof(S),     load_lines<S>, load_tile<S>,
+                                       store_tile<S>, load_one<S>,   store_one<S>};
 
 /// Rows of group g among `rows`.
 template <class T>
@@ -1007,6 +1055,7 @@ template <class T, class Op>
     const int tile_rows = groups * W, head = static_cast<int>(lead / storage.size);
     int most = streamed && head > 0 && head < tile_rows ? head : tile_rows;
     Stats<T> stats[kMaxGroups];
+    V<T> maxima[kMaxGroups];
     typename Op::Finish finishes[kMaxGroups];
     int left = 0;
     for (std::int64_t first = 0; first < rows; first += left, most = tile_rows) {
@@ -1016,45 +1065,48 @@ template <class T, class Op>
         const auto part = [&](RowsOut to)
                               SOFTLOSS_LAMBDA { return RowsOut{to.data + first * to.row, to.row, to.axis}; };
         if (x.row == storage.size) {
-            storage.load(block, left, n, memory, pitch, flat, more);
+            storage.load_lines(block, left, n, memory, pitch, maxima);
         } else {
-            for (int g = 0; g * W < left; ++g)
+            for (int g = 0; g * W < left; ++g) {
                 storage.load({block.data + g * W * x.row, x.row, x.axis}, rows_of_group<T>(left, g), n,
                              memory + g * W, pitch, flat, more || (g + 1) * W < left);
+                maxima[g] = tile_max(memory + g * W, pitch, n);
+            }
         }
-        // Behind a batch of many rows there is another one, as a rule.
-        const RowsIn next{rows > tile_rows ? block.data + left * x.row : block.data, x.row, x.axis};
         const bool fetch_out = Op::kResults > 0 && !(columns && (streamed || crowded(y.axis)));
-        const RowsIn out = fetch_out ? RowsIn{part(y).data, y.row, y.axis} : next;
-        // A line for each element: where rows lie one after the other, they make up the lines of a group.
-        const auto step = [&](const RowsIn& a)
-                              SOFTLOSS_LAMBDA { return a.row == storage.size ? a.axis : 64; };
+        // Behind a batch of many rows there is another one, as a rule.
+        Ahead ahead{Walk::stay(x.data), Walk::stay(x.data)};
+        if (rows > tile_rows)
+            ahead.in = Walk::over({block.data + left * x.row, x.row, x.axis}, left, n, storage.size);
+        if (fetch_out) ahead.out = Walk::over({part(y).data, y.row, y.axis}, left, n, storage.size);
         for (int g = 0; g * W < left; ++g) {
             T* const tile = memory + g * W;
             // Exponentials may replace the elements, but where these may be summed again.
             T* const exps = !Op::kExp ? nullptr : Op::kOthers ? memory2 + g * W : tile;
-            tile_stats<Op::kOthers>(
-                tile, exps, pitch, n, temperature,
-                {next.data + g * W * x.row, out.data + g * W * out.row, step(next), step(out)}, stats[g]);
+            tile_stats<Op::kOthers>(tile, exps, pitch, n, maxima[g], temperature, ahead, stats[g]);
         }
         for (int g = 0; g * W < left; ++g)
             op.finish(stats[g], first + g * W, rows_of_group<T>(left, g), finishes[g]);
         if constexpr (Op::kResults > 0) {
             const T* const from = Op::kExp && Op::kOthers ? memory2 : memory;
-            if constexpr (Op::kResults == 2) {
-                write_tile(storage, from, memory, pitch, part(second), left, n, flat, more, streamed,
-                           [&](int g, std::int64_t, V<T> v) SOFTLOSS_LAMBDA {
-                               const V<T> result = finishes[g].second(v);
-                               return finishes[g].invalid ? finishes[g].mended_second(result) : result;
+            for (int k = Op::kResults; k-- > 0;) {
+                const bool other = k == 1;
+                write_tile(storage, from, memory, pitch, part(other ? second : y), left, n, flat,
+                           more && (other || !in_place), streamed,
+                           [&](int g, std::int64_t i, V<T> v) SOFTLOSS_LAMBDA {
+                               const auto& finish = finishes[g];
+                               if constexpr (Op::kResults == 2) {
+                                   if (other) {
+                                       const V<T> result = finish.second(v);
+                                       return finish.invalid ? finish.mended_second(result) : result;
+                                   }
+                               }
+                               V<T> result = finish(v);
+                               if (finish.invalid) result = finish.mended(result);
+                               if constexpr (Op::kLabels) result = finish.at(i, result);
+                               return result;
                            });
             }
-            write_tile(storage, from, memory, pitch, part(y), left, n, flat, more && !in_place, streamed,
-                       [&](int g, std::int64_t i, V<T> v) SOFTLOSS_LAMBDA {
-                           V<T> result = finishes[g](v);
-                           if (finishes[g].invalid) result = finishes[g].mended(result);
-                           if constexpr (Op::kLabels) result = finishes[g].at(i, result);
-                           return result;
-                       });
         }
     }
 }

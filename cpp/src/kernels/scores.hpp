@@ -72,8 +72,9 @@ void softmax_at(const T* x, std::int64_t n, const std::int64_t* index, std::int6
     if (n < kShortRow) {  // a row this short lies across the vectors, alone
         T* const tile = static_cast<T*>(options.scratch);
         for (std::int64_t i = 0; i < n; ++i) store(tile + i * W, splat<V<T>>(x[i]));
-        const char* const here = reinterpret_cast<const char*>(x);
-        tile_stats<false, T>(tile, nullptr, W, n, temperature, {here, here, 0, 0}, stats);
+        const Walk nothing = Walk::stay(reinterpret_cast<const char*>(x));
+        Ahead ahead{nothing, nothing};
+        tile_stats<false, T>(tile, nullptr, W, n, tile_max(tile, W, n), temperature, ahead, stats);
     } else {
         char* const here = reinterpret_cast<char*>(const_cast<T*>(x));
         const RowsIn row{here, 0, sizeof(T)};
