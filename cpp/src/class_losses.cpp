@@ -77,28 +77,17 @@ struct LabelCounts {
 
 /// The labels of `rows` rows, -1 where ignored.
 LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
-    return visit(c.target.dtype, [&]<class U>(U) {
-        LabelCounts counts;
-        if constexpr (std::is_integral_v<U>) {
-            const char* const data = static_cast<const char*>(c.target.data) + at[3];
-            const int64_t n = c.plan.n, stride = c.plan.row[3];
-            const bool swapped = c.target.swapped, ignoring = c.options.ignore_index.has_value();
-            const int64_t ignore = c.options.ignore_index.value_or(0);
-            const bool ignores_a_class = ignoring && 0 <= ignore && ignore < n;
-            const bool adjacent = stride == sizeof(U) && !swapped && is_aligned<U>(data);
-            if (adjacent && !ignores_a_class && copy_labels(reinterpret_cast<const U*>(data), rows, n, label))
-                return counts;
-            for (int64_t r = 0; r < rows; ++r) {
-                const U raw = read<U>(data + r * stride, swapped);
-                const int64_t y = to_label(raw);
-                const bool ignored = is_ignored(raw, c.options.ignore_index), outside = y < 0 || y >= n;
-                counts.ignored += ignored;
-                counts.bad |= outside && !ignored;
-                label[r] = ignored ? -1 : outside ? 0 : y;
-            }
-        }
-        return counts;
-    });
+    const std::optional<int64_t>& ignore = c.options.ignore_index;
+    LabelCounts counts;
+    load_labels(c.target, at[3], c.plan.row[3], rows, ignore, label);
+    if (all_classes(label, rows, c.plan.n, ignore)) return counts;
+    for (int64_t r = 0; r < rows; ++r) {
+        const bool ignored = label[r] == ignore, outside = label[r] < 0 || label[r] >= c.plan.n;
+        counts.ignored += ignored;
+        counts.bad |= outside && !ignored;
+        label[r] = ignored ? -1 : outside ? 0 : label[r];
+    }
+    return counts;
 }
 
 /// f(element that its label picks, or of class 0 where there is none; label) of each row: row r starts at data + r * row.

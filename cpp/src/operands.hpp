@@ -88,7 +88,9 @@ constexpr int64_t kBuffer = 256;
 template <class T>
 [[gnu::noinline]] void gather(const char* p, int64_t stride, int64_t n, DType dtype, bool swapped, T* out) {
     visit(dtype, [&]<class U>(U) {
-        if constexpr (is_half<U>) {
+        if constexpr (std::is_integral_v<T> && !std::is_integral_v<U>) {
+            return;  // labels are integers
+        } else if constexpr (is_half<U>) {
             const bool adjacent = stride == sizeof(U) && !swapped;
             U raw[kBuffer];
             float wide[kBuffer];
@@ -151,36 +153,28 @@ const T* block_of(const TensorView& view, int64_t offset, int64_t stride, int64_
     gather(p, stride, n, view.dtype, view.swapped, buffer);
     return buffer;
 }
-/// An integer as a label; one too large for int64 is out of range in any case.
-template <class U>
-int64_t to_label(U value) {
-    if constexpr (std::is_same_v<U, std::uint64_t>)
-        return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
-    else return static_cast<int64_t>(value);
-}
-/// Compares the numbers themselves: no label beyond int64 is ignored.
-template <class U>
-bool is_ignored(U label, const std::optional<int64_t>& ignore) {
-    return ignore && std::cmp_equal(label, *ignore);
+/// n labels as int64. One that int64 does not hold, and that no ignore_index equals therefore, becomes one that is neither a
+/// class nor ignored.
+inline void load_labels(const TensorView& target, int64_t offset, int64_t stride, int64_t n,
+                        const std::optional<int64_t>& ignore, int64_t* label) {
+    const char* const from = static_cast<const char*>(target.data) + offset;
+    gather(from, stride, n, target.dtype, target.swapped, label);
+    if (stride == sizeof(int64_t)) {  // the next n are wanted soon
+        for (int64_t i = 0; i < n; i += 8) __builtin_prefetch(from + (n + i) * stride);
+    }
+    if (target.dtype != DType::uint64) return;
+    for (int64_t i = 0; i < n; ++i) label[i] = label[i] >= 0 ? label[i] : ignore == -1 ? -2 : -1;
 }
 
-/// Labels that lie one after the other, as int64, and whether each is one of `classes`: what most calls need to know of them.
-template <class U>
-bool copy_labels(const U* from, int64_t n, int64_t classes, int64_t* label) {
+/// True if n labels are classes, and none is ignored: what most calls need to know of them.
+inline bool all_classes(const int64_t* label, int64_t n, int64_t classes,
+                        const std::optional<int64_t>& ignore) {
     std::uint64_t outside = 0;  // its highest bit: the sign of a label or of what it lacks to the last class
-    const auto copy = [&](int64_t i) {
-        label[i] = to_label(from[i]);
+    for (int64_t i = 0; i < n; ++i) {
         const auto y = static_cast<std::uint64_t>(label[i]);
         outside |= y | (static_cast<std::uint64_t>(classes) - 1 - y);
-    };
-    constexpr int64_t kLine = 64 / sizeof(U);
-    int64_t i = 0;
-    for (; i + kLine <= n; i += kLine) {
-        __builtin_prefetch(from + i + n);  // of the next n
-        for (int64_t k = 0; k < kLine; ++k) copy(i + k);
     }
-    for (; i < n; ++i) copy(i);
-    return outside >> 63 == 0;
+    return outside >> 63 == 0 && !(ignore && 0 <= *ignore && *ignore < classes);
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------------------
@@ -325,43 +319,36 @@ inline void check_target_shape(const TensorView& x, const TensorView& target, in
          std::to_string(axis) + ", got " + to_string(target.shape) + hint);
 }
 
-/// A quick look at labels that lie one after the other: true if each is a class, and none ignored.
-template <class U>
-bool all_in_range(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
-    const bool adjacent = same_shape(target.strides, contiguous_strides(target.shape, sizeof(U)));
-    if (!adjacent || target.swapped || !is_aligned<U>(target.data) ||
-        (ignore && 0 <= *ignore && *ignore < classes))
-        return false;
-    const U* const from = static_cast<const U*>(target.data);
-    int64_t label[kBuffer], size = checked_size(target.shape);
-    for (int64_t i = 0; i < size; i += kBuffer) {
-        if (!copy_labels(from + i, std::min(kBuffer, size - i), classes, label)) return false;
-    }
-    return true;
-}
-
 /// Refuses labels that are neither a class nor ignored: names the first and counts them. Returns how many are ignored.
 inline int64_t check_labels(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
-    int64_t bad = 0, first = 0, ignored = 0;
-    std::string value;
-    visit(target.dtype, [&]<class U>(U) {
-        if constexpr (std::is_integral_v<U>) {
-            const char* const data = static_cast<const char*>(target.data);
-            if (all_in_range<U>(target, classes, ignore)) return;
-            for_each_element(target.shape, target.strides, [&](int64_t i, int64_t offset) {
-                const U raw = read<U>(data + offset, target.swapped);
-                const int64_t label = to_label(raw);
-                const bool skipped = is_ignored(raw, ignore);
-                ignored += skipped;
-                if (!skipped && (label < 0 || label >= classes) && bad++ == 0) {
-                    first = i;
-                    value = std::to_string(+raw);
-                }
-                return true;
-            });
-        }
-    });
+    const int64_t size = checked_size(target.shape), item = size_of(target.dtype);
+    const bool adjacent =
+        target.ndim() == 0 || same_shape(target.strides, contiguous_strides(target.shape, item));
+    const std::size_t outer = adjacent ? 0 : target.shape.size() - 1;
+    const int64_t inner = adjacent ? size : target.shape[outer],
+                  step = adjacent ? item : target.strides[outer];
+    int64_t bad = 0, first = 0, place = 0, ignored = 0, label[kBuffer];
+    for_each_element(target.shape.first(outer), target.strides.first(outer),
+                     [&](int64_t row, int64_t offset) {
+                         for (int64_t i = 0; i < inner; i += kBuffer) {
+                             const int64_t n = std::min(kBuffer, inner - i);
+                             load_labels(target, offset + i * step, step, n, ignore, label);
+                             if (all_classes(label, n, classes, ignore)) continue;
+                             for (int64_t k = 0; k < n; ++k) {
+                                 const bool skipped = label[k] == ignore;
+                                 ignored += skipped;
+                                 if (skipped || (label[k] >= 0 && label[k] < classes) || bad++ > 0) continue;
+                                 first = row * inner + i + k;
+                                 place = offset + (i + k) * step;
+                             }
+                         }
+                         return true;
+                     });
     if (bad == 0) return ignored;
+    const std::string value = visit(target.dtype, [&]<class U>(U) {
+        if constexpr (!std::is_integral_v<U>) return std::string();
+        else return std::to_string(read<U>(static_cast<const char*>(target.data) + place, target.swapped));
+    });
     throw std::out_of_range("target" + place_of(first, target.shape) + " = " + value +
                             " is out of range for axis of " + std::to_string(classes) + " classes (" +
                             std::to_string(bad) + " bad label" + (bad == 1 ? "" : "s") +

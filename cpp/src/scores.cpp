@@ -147,15 +147,10 @@ struct Tokens {
 
 /// target of the row that starts at `at`; std::nullopt where ignored.
 std::optional<int64_t> label_of(const Tokens& t, const Strides& at) {
-    return visit(t.target.dtype, [&]<class U>(U) -> std::optional<int64_t> {
-        if constexpr (std::is_integral_v<U>) {
-            const U raw = read<U>(static_cast<const char*>(t.target.data) + at[1], t.target.swapped);
-            if (is_ignored(raw, t.options.ignore_index)) return std::nullopt;
-            const int64_t label = to_label(raw);
-            if (label >= 0 && label < t.plan.n) return label;
-        }
-        return 0;  // checked before; but somebody may write it meanwhile
-    });
+    int64_t label;
+    load_labels(t.target, at[1], 0, 1, t.options.ignore_index, &label);
+    if (label == t.options.ignore_index) return std::nullopt;
+    return label >= 0 && label < t.plan.n ? label : 0;  // checked before; but somebody may write it meanwhile
 }
 
 template <class T>
