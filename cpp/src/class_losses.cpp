@@ -34,8 +34,9 @@ struct ClassLoss {
     Gradients gradients;
     int axis = 0;
     int64_t rows = 0;
-    Plan plan{};             ///< operands: x, row index (double), grad, target, sample_weight, hess
-    double denominator = 1;  ///< of the gradient
+    Plan plan{};              ///< operands: x, row index (double), grad, target, sample_weight, hess
+    double denominator = 1;   ///< of the gradient
+    bool sums_norms = false;  ///< what the rows count for is summed beside their losses
 
     bool indices() const { return !is_floating(target.dtype); }
     bool weighted() const { return options.weight || options.sample_weight; }
@@ -423,13 +424,13 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
         if (in_order) {
             const int64_t block = at[1] / int64_t{sizeof(double)} / kRows;
             result.loss_sums[block] = sum_of(b.loss, rows);
-            if (c.weighted()) result.norm_sums[block] = sum_of(b.norm, rows);
+            if (c.sums_norms) result.norm_sums[block] = sum_of(b.norm, rows);
             return;
         }
         for (int64_t r = 0; r < rows; ++r) {
             const int64_t index = (at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)};
             result.loss[index] = b.loss[r];
-            if (c.weighted()) result.norm[index] = b.norm[r];
+            if (c.sums_norms) result.norm[index] = b.norm[r];
         }
     };
     for_each_batch(c.plan, task_rows, bytes, batch, parts);
@@ -519,10 +520,10 @@ void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
                          (c.plan.n <= 64 || c.picked())));  // else kRows rows are much for a task
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
-        if (c.weighted()) result.norm_sums.resize(result.loss_sums.size());
+        if (c.sums_norms) result.norm_sums.resize(result.loss_sums.size());
     } else {
         result.loss.resize(c.rows);
-        if (c.weighted()) result.norm.resize(c.rows);
+        if (c.sums_norms) result.norm.resize(c.rows);
     }
     const bool wide = c.options.dtype == DType::float64;
     if (wide) row_losses<double>(c, result);
@@ -535,16 +536,18 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
                   const ClassLossOptions& options, const MutableTensorView* losses,
                   const MutableTensorView* grad) {
     ClassLoss c{kind, name, x, target, options, {grad, nullptr, {}}};
-    const bool keep_rows = options.reduction == Reduction::none;
+    const bool keep_rows = options.reduction == Reduction::none, mean = options.reduction == Reduction::mean;
+    double norm = 0;
     if (keep_rows && !losses) fail("reduction none needs an array for the losses");
     prepare(c, losses);
     if (grad && c.rows > 0) {
         // The gradient is written in the same pass as the losses: everything must be known to be good before.
         const int64_t ignored = c.indices() ? check_labels(target, x.shape[c.axis], options.ignore_index) : 0;
         if (kind == Scores::probs) check_unit("probs", x);
-        if (options.reduction == Reduction::mean) c.denominator = total_norm(c, ignored);
+        if (mean) c.denominator = norm = total_norm(c, ignored);
         if (c.denominator == 0) c.denominator = std::numeric_limits<double>::infinity();
     }
+    c.sums_norms = mean && !grad && c.weighted();
     RowLosses result;
     run(c, result, keep_rows);
     if (keep_rows) {
@@ -556,10 +559,12 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
         return std::numeric_limits<double>::quiet_NaN();
     }
     const double total = sum_in_blocks(result.loss, result.loss_sums);
-    if (options.reduction == Reduction::sum) return total;
-    const double norm = c.weighted() ? sum_in_blocks(result.norm, result.norm_sums)
-                                     : static_cast<double>(result.counted.load());
-    return result.counted == 0 || norm == 0 ? options.empty : total / norm;
+    if (!mean) return total;
+    if (!grad) {
+        norm = c.weighted() ? sum_in_blocks(result.norm, result.norm_sums)
+                            : static_cast<double>(result.counted.load());
+    }
+    return norm == 0 ? options.empty : total / norm;
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ def test_perplexity_of_a_file_larger_than_the_memory(tmp_path):
         logits[first : first + len(block)] = block
     logits.flush()
     targets = np.random.default_rng(1).integers(0, vocabulary, len(block))
+    targets[::3] = block[::3].argmax(-1)
     tokens = np.tile(targets, rows // len(block))
     tokens[5] = -100
     np.save(tmp_path / "tokens.npy", tokens)
@@ -86,6 +87,8 @@ def test_perplexity_of_a_file_larger_than_the_memory(tmp_path):
     kept = tokens != -100
     assert number_after("positions:", text) == kept.sum() == rows - 1
     assert number_after("perplexity:", text) == pytest.approx(np.exp(-every[kept].mean()), rel=1e-4)
+    right = np.tile(wide.argmax(-1) == targets, rows // len(block))
+    assert number_after("token accuracy:", text) == pytest.approx(right[kept].mean(), abs=5e-5)
     best = np.argsort(-wide[0], kind="stable")[:5]
     assert [int(i) for i in re.findall(r"(\d+): -", text.split("best", 1)[1].splitlines()[0])] == list(best)
 

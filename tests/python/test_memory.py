@@ -93,11 +93,23 @@ def calls_on_many_rows():
     rows = MANY
     x = np.broadcast_to(np.linspace(0.001, 0.019, 100, dtype=np.float32), (rows, 100))
     labels, sample_weight = np.arange(rows) % 100, np.ones(rows)
+    grad, hess = np.ones((2, rows, 100), np.float32)
     for loss in (softloss.cross_entropy, softloss.categorical_cross_entropy, softloss.nll_loss):
-        for reduction, target in itertools.product(("mean", "none"), (labels, x)):
+        and_grad = getattr(softloss, f"{loss.__name__}_and_grad")
+        for reduction, target in itertools.product(("mean", "sum", "none"), (labels, x)):
             options = {"reduction": reduction, "weight": x[0], "sample_weight": sample_weight}
             name = f"{loss.__name__} {reduction} {target.dtype}"
             yield name, lambda a=(loss, target, options): a[0](x, a[1], **a[2])
+            yield (
+                f"{name} and gradient",
+                lambda a=(and_grad, target, options): a[0](x, a[1], grad_out=grad, **a[2]).loss,
+            )
+
+    def gradient_and_hessian():
+        softloss.cross_entropy_grad_hess(x, labels, sample_weight=sample_weight, grad_out=grad, hess_out=hess)
+        return ()
+
+    yield "cross_entropy_grad_hess", gradient_and_hessian
 
 
 def touched(call):
