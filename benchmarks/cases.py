@@ -17,6 +17,8 @@ import numpy as np
 # Operations by what they read and write, in arrays of the case's shape.
 READS = {"binary_cross_entropy": 2, "binary_cross_entropy_with_logits": 2}
 TRANSFORMS = ("softmax", "log_softmax", "sigmoid")
+SCORES = ("softmax_topk", "token_logprobs")  # a few numbers for each row
+TOP = 5  # of them
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Case:
     def base(self) -> str:
         """The operation without what is computed beside the loss."""
         return self.op.removesuffix("_and_grad").removesuffix("_grad_hess")
+
+    @property
+    def takes_target(self) -> bool:
+        return self.op not in (*TRANSFORMS, "logsumexp", "softmax_topk")
 
     @property
     def reads(self) -> int:
@@ -127,6 +133,7 @@ def _all_cases() -> list[Case]:
         ("logsumexp", (TINY, *SMALL, (128, 50257), (2048, 32000), (1000000, 10))),
     ):
         cases += [Case(op, shape) for shape in shapes] + [Case(op, (1000, 4096), 0)]
+    cases += [Case(op, shape) for op in SCORES for shape in ((1, 128256), (128, 50257))]
     cases += [Case("nll_loss", shape) for shape in ((64, 1000), (2048, 32000), (1000000, 10))]
     cases += [Case("cross_entropy_grad_hess", shape) for shape in ((1000000, 10), (100000, 100))]
     for op in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
@@ -266,6 +273,8 @@ TARGETS = [
     _roof(1.6, lambda r: _rows(r, "cross_entropy_and_grad")),
     Target("best peer", 4.0, lambda r: _rows(r, "logsumexp")),
     _roof(1.4, lambda r: _rows(r, "logsumexp")),
+    Target("best peer", 1.0, lambda r: _rows(r, *SCORES)),
+    Target("sorted pairs", 100.0, lambda r: str(r.case) == "token_logprobs 1x128256"),
     Target("best peer", 3.0, _large_binary),
     _roof(1.6, _large_binary),
     Target("best peer", 1.4, _large_sigmoid),

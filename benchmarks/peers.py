@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from cases import Case, Data
+from cases import SCORES, TOP, Case, Data
 
 
 def _arrays(value: Any) -> Any:
@@ -49,14 +49,15 @@ def softloss(case: Case, data: Data, threads: int) -> Statements:
     if not hasattr(library, case.op):
         raise NotImplementedError(f"softloss has no {case.op}")
     names = {"f": getattr(library, case.op), "x": data.x, "y": data.target, "o": data.out if case.writes else None}
-    takes_target = case.base not in ("softmax", "log_softmax", "logsumexp", "sigmoid")
-    arguments = "x, y" if takes_target else "x"
+    arguments = "x, y" if case.takes_target else "x"
+    if case.op in SCORES:
+        arguments += f", {'k' if case.op == 'softmax_topk' else 'top_k'}={TOP}"
     if case.axis != -1:
         arguments += f", axis={case.axis}"
     if case.op.endswith("_hess"):
         names["h"] = np.empty_like(data.x)
         return _statements(f"f({arguments})", f"f({arguments}, grad_out=o, hess_out=h)", **names)
-    keyword = "grad_out" if takes_target else "out"
+    keyword = "grad_out" if case.takes_target else "out"
     return _statements(f"f({arguments})", f"f({arguments}, {keyword}=o)" if case.writes else None, **names)
 
 
@@ -114,6 +115,33 @@ def _np_cross_entropy_grad_hess(x, y, axis=-1):
     return p, hess
 
 
+def _np_top(x, axis):
+    """The largest elements of each row, largest first, and their places."""
+    index = np.argpartition(x, -TOP, axis).take(range(-TOP, 0), axis)
+    value = np.take_along_axis(x, index, axis)
+    order = np.argsort(-value, axis)
+    return np.take_along_axis(value, order, axis), np.take_along_axis(index, order, axis)
+
+
+def _np_softmax_topk(x, axis=-1):
+    return _np_top(_np_softmax(x, axis), axis)
+
+
+def _np_token_logprobs(x, y, axis=-1):
+    logp = _np_log_softmax(x, axis)
+    at_label = np.take_along_axis(logp, np.expand_dims(y, axis), axis)
+    rank = 1 + (logp > at_label).sum(axis)
+    entropy = -(np.exp(logp) * logp).sum(axis)
+    return (at_label.squeeze(axis), logp.argmax(axis), rank, entropy, *_np_top(logp, axis))
+
+
+def sorted_pairs(x, y):
+    """How llama-cpp-python finds the most likely tokens of a row: Python sorts all of them, with their places."""
+    for row, label in zip(_np_log_softmax(x).tolist(), y.tolist(), strict=True):
+        ranked = sorted(zip(row, range(len(row)), strict=True), reverse=True)
+        yield row[label], ranked[:TOP]
+
+
 def _np_sigmoid(x, out=None):
     out = np.negative(x, out=out)
     np.exp(out, out=out)
@@ -165,8 +193,7 @@ def numpy(case: Case, data: Data, threads: int) -> Statements:
 def _call(case: Case, data: Data, function: Callable[..., Any], has_out: bool) -> Statements:
     """f(x, [target], [axis], [out=])"""
     elementwise = case.op == "sigmoid" or case.base.startswith("binary")
-    takes_target = case.base not in ("softmax", "log_softmax", "logsumexp", "sigmoid")
-    arguments = "x, y" if takes_target else "x"
+    arguments = "x, y" if case.takes_target else "x"
     arguments += "" if elementwise else f", {case.axis}"
     names = {"f": function, "x": data.x, "y": data.target, "o": data.out if has_out else None}
     return _statements(f"f({arguments})", f"f({arguments}, out=o)" if has_out else None, **names)
@@ -226,12 +253,24 @@ def torch(case: Case, data: Data, threads: int) -> Statements:
         return statements("torch.sigmoid(x)", "torch.sigmoid(x, out=o)")
     if case.op == "logsumexp":
         return statements(f"torch.logsumexp(x, {axis})", None)
+    if case.op == "softmax_topk":
+        return statements(f"tuple(torch.topk(torch.softmax(x, {axis}), {TOP}, {axis}))", None)
+    if case.op == "token_logprobs":
+        return statements("f(x, y)", None, f=_torch_token_logprobs)
     if not case.op.endswith(("_and_grad", "_hess")):
         if axis == 0 and x.ndim == 2:
             names["x"] = x.T  # the class axis of F.cross_entropy is fixed
             statements = partial(_statements, to_numpy=to_numpy, **names)
         return statements(f"F.{case.op}(x, y)", None)
     return _torch_and_grad(case, names, to_numpy)
+
+
+def _torch_token_logprobs(x, y):
+    logp = x.log_softmax(-1)
+    at_label = logp.gather(-1, y.unsqueeze(-1))
+    top, place = logp.topk(TOP, -1)
+    entropy = -(logp.exp() * logp).sum(-1)
+    return at_label.squeeze(-1), place[..., 0], 1 + (logp > at_label).sum(-1), entropy, top, place
 
 
 def _torch_and_grad(case: Case, names: dict[str, Any], to_numpy: Callable[[Any], Any]) -> Statements:
@@ -458,7 +497,18 @@ def jax(case: Case, data: Data, threads: int) -> Statements:
     def binary_cross_entropy_with_logits(x, t):
         return (jnp.maximum(x, 0) - x * t + jnp.log1p(jnp.exp(-jnp.abs(x)))).mean()
 
+    def softmax_topk(x):
+        return tuple(library.lax.top_k(nn.softmax(x, axis), TOP))
+
+    def token_logprobs(x, y):
+        logp = nn.log_softmax(x, axis)
+        at_label = jnp.take_along_axis(logp, jnp.expand_dims(y, axis), axis)
+        top, place = library.lax.top_k(logp, TOP)
+        entropy = -(jnp.exp(logp) * logp).sum(axis)
+        return at_label.squeeze(axis), place[..., 0], 1 + (logp > at_label).sum(axis), entropy, top, place
+
     transforms = {
+        "softmax_topk": softmax_topk,
         "softmax": partial(nn.softmax, axis=axis),
         "log_softmax": partial(nn.log_softmax, axis=axis),
         "logsumexp": partial(logsumexp, axis=axis),
@@ -469,6 +519,7 @@ def jax(case: Case, data: Data, threads: int) -> Statements:
         "nll_loss": nll_loss,
         "binary_cross_entropy": binary_cross_entropy,
         "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
+        "token_logprobs": token_logprobs,
     }
     if case.op in transforms:
         f, code = transforms[case.op], "ready(f(x))"
