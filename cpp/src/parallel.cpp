@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <climits>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -96,6 +98,33 @@ class Team {
 };
 #endif
 
+#if defined(_OPENMP)
+/// All threads are waited for at the end of a loop. One whose CPU another program has just then, for a time slice of
+/// milliseconds, makes the call take longer than one thread alone would have taken. After such a call others do without
+/// threads: for kLeast, and twice as long as before each time that it soon happens again.
+class CrowdedCpus {
+  public:
+    using Clock = std::chrono::steady_clock;
+    static std::int64_t now() { return Clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+    bool seen_lately() const { return until_.load(std::memory_order_relaxed) > now(); }
+    /// A loop of `threads` from `begin` to `end`, whose shares are alike; the first was done at `first`. One thread alone takes less
+    /// than all shares in turn do, where they wait for the same memory.
+    void look(std::int64_t begin, std::int64_t first, std::int64_t end, int threads) {
+        if (end - first < kLate || end - begin < (first - begin) * threads * 3 / 4) return;
+        const std::int64_t before = length_.load(std::memory_order_relaxed);
+        const bool again = end - until_.load(std::memory_order_relaxed) < 8 * before;
+        const std::int64_t length = again ? std::min(2 * before, kMost) : kLeast;
+        length_.store(length, std::memory_order_relaxed);
+        until_.store(end + length, std::memory_order_relaxed);
+    }
+
+  private:
+    static constexpr std::int64_t kLate = 1'000'000, kLeast = 20'000'000, kMost = 2'000'000'000;  // ns
+    std::atomic<std::int64_t> until_{std::numeric_limits<std::int64_t>::min() / 2}, length_{kLeast};
+};
+CrowdedCpus crowded_cpus;
+#endif
+
 struct Freed {
     void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
 };
@@ -135,7 +164,7 @@ bool has_openmp() {
 int threads_for([[maybe_unused]] std::int64_t work) {
 #if defined(_OPENMP)
     if (work < 2 * kWorkPerThread || omp_in_parallel()) return 1;
-    if (forked.load(std::memory_order_relaxed)) return 1;
+    if (forked.load(std::memory_order_relaxed) || crowded_cpus.seen_lately()) return 1;
     return static_cast<int>(std::min<std::int64_t>(get_num_threads(), work / kWorkPerThread));
 #else
     return 1;
@@ -152,15 +181,24 @@ void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_byt
         const Team team(wanted);
         char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
         std::exception_ptr error;
-#pragma omp parallel for num_threads(team.size()) schedule(static)
-        for (std::int64_t task = 0; task < tasks; ++task) {
-            try {
-                body(task, scratch + pitch * omp_get_thread_num());
-            } catch (...) {  // must not leave the region
+        const std::int64_t begin = CrowdedCpus::now();
+        std::atomic<std::int64_t> first{std::numeric_limits<std::int64_t>::max()};
+#pragma omp parallel num_threads(team.size())
+        {
+#pragma omp for schedule(static) nowait
+            for (std::int64_t task = 0; task < tasks; ++task) {
+                try {
+                    body(task, scratch + pitch * omp_get_thread_num());
+                } catch (...) {  // must not leave the region
 #pragma omp critical(softloss_error)
-                error = std::current_exception();
+                    error = std::current_exception();
+                }
+            }
+            const std::int64_t done = CrowdedCpus::now();
+            for (std::int64_t least = first; done < least && !first.compare_exchange_weak(least, done);) {
             }
         }
+        crowded_cpus.look(begin, first, CrowdedCpus::now(), team.size());
         if (error) std::rethrow_exception(error);
         return;
     }

@@ -29,9 +29,9 @@ class TaskBody {
 };
 
 /// Calls body(task, scratch) for task = 0 ... tasks - 1, each once, on at most get_num_threads() threads and at most
-/// `most`; fewer when `work` (elements in all) is too small to gain, or when other calls are using them. scratch:
-/// scratch_bytes of memory of the thread's own, 64-byte aligned; std::bad_alloc for want of it comes before anything runs.
-/// An exception of a body is thrown again at the end; other tasks may have run.
+/// `most`; fewer when `work` (elements in all) is too small to gain, when other calls are using them, or when other programs
+/// had the CPUs just now. scratch: scratch_bytes of memory of the thread's own, 64-byte aligned; std::bad_alloc for want of it
+/// comes before anything runs. An exception of a body is thrown again at the end; other tasks may have run.
 void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body,
                   std::int64_t most = INT_MAX);
 

@@ -101,6 +101,30 @@ TEST_CASE("no more threads run than a loop allows") {
     }
 }
 
+TEST_CASE("a loop that waited for one of its threads makes the next ones do without, for a while") {
+    if (!softloss::has_openmp()) return;
+    const Threads setting(2);
+    const auto threads_of_loop = [](std::chrono::milliseconds late) {
+        std::mutex mutex;
+        std::set<std::thread::id> threads;
+        softloss::parallel_for(2, kPlenty, 0, [&](std::int64_t task, void*) {
+            if (task == 1) std::this_thread::sleep_for(late);
+            const std::lock_guard lock(mutex);
+            threads.insert(std::this_thread::get_id());
+        });
+        return threads.size();
+    };
+    const auto reaches = [&](std::size_t size, std::chrono::milliseconds late) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (threads_of_loop(late) != size)
+            if (std::chrono::steady_clock::now() > end) return false;
+        return true;
+    };
+    CHECK(reaches(2, std::chrono::milliseconds(0)));
+    CHECK(reaches(1, std::chrono::milliseconds(30)));
+    CHECK(reaches(2, std::chrono::milliseconds(0)));
+}
+
 TEST_CASE("a long row that threads share, in place, while their number changes") {
     const Tensor<float> x = numbers<float>({250'001}, 3, 5);
     const std::int64_t label = 250'000;
