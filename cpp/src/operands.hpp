@@ -213,6 +213,11 @@ inline bool overlaps(const auto& x, const MutableTensorView& out) {
     const Extent a = extent_of(x), b = extent_of(out);
     return a.first < b.last && b.first < a.last;
 }
+/// No two elements of an output share memory.
+inline void check_distinct(const MutableTensorView& out, const char* name) {
+    if (!are_nested(out.shape, out.strides, size_of(out.dtype)))
+        fail(std::string(name) + " has elements that overlap each other");
+}
 /// out may be x itself; any other overlap would read what was already written.
 inline void check_overlap(const TensorView& x, const MutableTensorView& out, const char* name,
                           const char* out_name = "out") {
@@ -222,7 +227,7 @@ inline void check_overlap(const TensorView& x, const MutableTensorView& out, con
         fail(std::string(out_name) + " overlaps " + name + " in part; it must be " + name +
              " itself or memory of its own");
 }
-/// An output of x's shape, of a floating dtype, that is x itself or memory of its own.
+/// An output of x's shape, of a floating dtype, that is x itself or memory of its own, in which no elements overlap.
 inline void check_output(const TensorView& x, const MutableTensorView& out, const char* out_name,
                          const char* name) {
     if (!same_shape(x.shape, out.shape)) {
@@ -231,6 +236,7 @@ inline void check_output(const TensorView& x, const MutableTensorView& out, cons
     }
     if (!is_floating(out.dtype)) fail(std::string(out_name) + " must be an array of floats");
     check_overlap(x, out, name, out_name);
+    check_distinct(out, out_name);
 }
 /// An output shares no memory with the other arguments, which may be null.
 inline void check_separate(std::initializer_list<const TensorView*> others, const MutableTensorView& out,

@@ -1,6 +1,7 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
 
 namespace softloss {
@@ -31,10 +32,6 @@ bool mergeable(const Loop& slow, const Loop& fast) {
         if (slow.stride[k] != fast.extent * fast.stride[k]) return false;
     }
     return true;
-}
-
-std::int64_t magnitude(std::int64_t x) {
-    return x < 0 ? -x : x;
 }
 
 }  // namespace
@@ -69,7 +66,7 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Op
     if (plan.rows == 0 || count == 0) return plan;
     const auto end = loops.begin() + static_cast<std::ptrdiff_t>(count);
     const auto denser = [](const Loop& a, const Loop& b) {
-        return magnitude(a.stride[0]) < magnitude(b.stride[0]);
+        return std::abs(a.stride[0]) < std::abs(b.stride[0]);
     };
     const auto inner = order == Order::c ? end - 1 : std::min_element(loops.begin(), end, denser);
     if (axis < 0) {
@@ -101,6 +98,21 @@ Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<c
         result[d + shift] = from[d] == 1 ? 0 : strides[d];
     }
     return result;
+}
+
+bool are_nested(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                std::int64_t item) {
+    if (checked_size(shape) == 0) return true;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+        if (shape[d] == 1) continue;
+        std::int64_t within = item;
+        for (std::size_t e = 0; e < shape.size(); ++e) {
+            if (e != d && shape[e] > 1 && std::abs(strides[e]) <= std::abs(strides[d]))
+                within += (shape[e] - 1) * std::abs(strides[e]);
+        }
+        if (std::abs(strides[d]) < within) return false;
+    }
+    return true;
 }
 
 Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item) {

@@ -115,6 +115,11 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Op
 Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<const std::int64_t> strides,
                std::span<const std::int64_t> to);
 
+/// True if every stride steps over all that lies within the smaller ones: no elements share memory then. It is so in every
+/// slice and transpose of an array.
+bool are_nested(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                std::int64_t item);
+
 /// C-ordered strides of a fresh array.
 Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item);
 

@@ -108,6 +108,7 @@ void check_result(const MutableTensorView* view, std::span<const int64_t> shape,
     if (index ? view->dtype != DType::int64 : !is_floating(view->dtype))
         fail(std::string(name) + (index ? " must be an array of int64" : " must be an array of floats"));
     if (overlaps(x, *view)) fail(std::string(name) + " overlaps the input");
+    check_distinct(*view, name);
 }
 
 constexpr int64_t kRows = 256;  ///< of a task at the most

@@ -63,6 +63,23 @@ TEST_CASE("broadcasting stretches with stride 0 or says what does not fit") {
                          "where of shape (4,) does not broadcast to shape (2, 3)", std::invalid_argument);
 }
 
+TEST_CASE("strides that nest keep elements apart") {
+    const auto nested = [](softloss::Dims shape, softloss::Dims strides) {
+        return softloss::are_nested(shape, strides, 4);
+    };
+    CHECK(nested({}, {}));
+    CHECK(nested({2, 3, 4}, {48, 16, 4}));
+    CHECK(nested({4, 3, 2}, {-4, 16, -48}));  // reversed, transposed
+    CHECK(nested({2, 3}, {20, 6}));           // gaps, unaligned
+    CHECK(nested({1, 3, 1}, {0, 4, INT64_MIN}));
+    CHECK(nested({0, 3}, {0, 0}));
+    CHECK_FALSE(nested({2}, {0}));
+    CHECK_FALSE(nested({2}, {3}));
+    CHECK_FALSE(nested({2, 3}, {4, 4}));
+    CHECK_FALSE(nested({2, 3}, {8, -4}));
+    CHECK_FALSE(nested({3, 4, 2}, {4, 16, 0}));
+}
+
 TEST_CASE("sizes that overflow are refused") {
     const std::int64_t huge[] = {std::int64_t{1} << 40, std::int64_t{1} << 40};
     CHECK_THROWS_AS(softloss::checked_size(huge), std::invalid_argument);
