@@ -67,11 +67,19 @@ std::int64_t integer(const char* argument, py::handle value, const char* kind = 
     return result;
 }
 
+/// An integer. The core, which knows the true limits, could not name one beyond these.
+std::int64_t integer_within(const char* argument, py::handle value, std::int64_t least, std::int64_t most) {
+    const std::int64_t result = integer(argument, value);
+    if (result < least || result > most)
+        throw py::value_error(argument + (" " + py::str(value).cast<std::string>()) + " is out of bounds");
+    return result;
+}
 int axis_of(py::handle axis) {
-    const std::int64_t value = integer("axis", axis);
-    if (value < INT_MIN || value > INT_MAX)
-        throw py::value_error("axis " + py::str(axis).cast<std::string>() + " is out of bounds");
-    return static_cast<int>(value);
+    return static_cast<int>(integer_within("axis", axis, INT_MIN, INT_MAX));
+}
+std::int64_t count_of(const char* argument, py::handle value) {
+    return integer_within(argument, value, INT64_MIN + 1,
+                          INT64_MAX - 1);  // which integer() gives for what is beyond
 }
 
 /// A number given as float, int or NumPy scalar.
@@ -482,7 +490,7 @@ py::object binary_cross_entropy_with_logits_grad_hess_(Arguments a) {
 py::object softmax_topk_(Arguments a) {
     const Array x("x", a[0]);
     ScoreOptions options;
-    options.k = integer("k", a[1]);
+    options.k = count_of("k", a[1]);
     options.axis = axis_of(a[2]);
     options.temperature = number("temperature", a[3]);
     Shape shape(x.shape().begin(), x.shape().end());
@@ -505,7 +513,7 @@ py::object token_logprobs_(Arguments a) {
                              name_of(target.descr()));
     ScoreOptions options;
     options.axis = axis_of(a[2]);
-    options.k = integer("top_k", a[3]);
+    options.k = count_of("top_k", a[3]);
     options.temperature = number("temperature", a[4]);
     options.ignore_index = ignore_index_of(a[5]);
     const DType dtype = loss_dtype(x, py::none());

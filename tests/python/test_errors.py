@@ -907,6 +907,11 @@ def test_k_lies_within_the_classes():
     for k in (-1, 5, 2**40):
         with fails(ValueError, "top_k must lie in 0..4, the number of classes, got", k):
             softloss.token_logprobs(X, LABELS, top_k=k)
+    for k in (2**63, 2**64 + 1, -(2**63), -(10**30)):  # as it came, not as the nearest number of 64 bits
+        with fails(ValueError, f"k {k} is out of bounds"):
+            softloss.softmax_topk(X, k)
+        with fails(ValueError, f"top_k {k} is out of bounds"):
+            softloss.token_logprobs(X, LABELS, top_k=k)
     for bad in (1.0, "1", None, True, [1]):
         with fails(TypeError, "k must be an integer, got", type(bad).__name__):
             softloss.softmax_topk(X, bad)
