@@ -12,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <optional>
 #include <thread>
 
 #include "arrays.hpp"
@@ -131,14 +132,26 @@ void check_where(const Optional& where) {
         throw py::type_error("where must be an array of bool, got dtype " + name_of(where.array.descr()));
 }
 
-/// The shape without an axis; all of it where the axis is out of range, which the core will refuse.
-Shape without_axis(std::span<const std::int64_t> shape, int axis) {
-    Shape rest;
-    const int ndim = static_cast<int>(shape.size()), position = axis < 0 ? axis + ndim : axis;
-    for (int d = 0; d < ndim; ++d) {
-        if (d != position) rest.push_back(shape[d]);
-    }
+void check_indices(const Array& target) {
+    if (is_floating(target.dtype) || target.dtype == DType::boolean)
+        throw py::type_error("target must hold class indices (integers), got dtype " +
+                             name_of(target.descr()));
+}
+
+/// The axis counted from the front; std::nullopt where it is out of range, which the core will refuse.
+std::optional<int> position_of(int axis, int ndim) {
+    if (axis < -ndim || axis >= ndim) return std::nullopt;
+    return axis < 0 ? axis + ndim : axis;
+}
+/// Extents or strides without those of an axis; all where there is none.
+Shape drop(std::span<const std::int64_t> all, std::optional<int> position) {
+    Shape rest(all.begin(), all.end());
+    if (position) rest.erase(rest.begin() + *position);
     return rest;
+}
+/// The shape of what there is one of for each row.
+Shape shape_of_rows(const Array& x, int axis) {
+    return drop(x.shape(), position_of(axis, x.ndim()));
 }
 std::span<const std::int64_t> as_span(const Shape& shape) {
     return python::as_span(shape.data(), static_cast<int>(shape.size()));
@@ -232,27 +245,23 @@ py::object logsumexp_(Arguments a) {
     Optional b("b", a[2]), where("where", a[3]);
     check_where(where);
     LogsumexpOptions options{axis_of(a[1]), nullptr, nullptr};
-    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
-    const bool fits = position >= 0 && position < x.ndim(), keepdims = flag("keepdims", a[4]);
-    if (!fits && !(x.ndim() == 0 && (options.axis == 0 || options.axis == -1))) {
-        throw py::value_error("axis " + std::to_string(options.axis) +
-                              " is out of bounds for array of dimension " + std::to_string(x.ndim()));
-    }
-    Shape shape = without_axis(x.shape(), options.axis);
-    if (keepdims && fits) shape.insert(shape.begin() + position, 1);
+    const bool keepdims = flag("keepdims", a[4]);
+    const std::optional<int> kept = keepdims ? position_of(options.axis, x.ndim()) : std::nullopt;
+    Shape shape = shape_of_rows(x, options.axis);
+    if (kept) shape.insert(shape.begin() + *kept, 1);
     Result y(a[5], result_dtype(x, a[6]), as_span(shape));
     MutableTensorView to = y.view();
-    if (!std::ranges::equal(to.shape, as_span(shape))) {
-        const auto text = [](const auto& of) {
-            return py::str(py::tuple(py::cast(Shape(of.begin(), of.end())))).template cast<std::string>();
-        };
-        throw py::value_error("out has shape " + text(to.shape) + ", but the result has shape " +
-                              text(shape));
-    }
     Shape rest, strides;
-    if (keepdims && fits) {  // the core knows no kept axis
-        rest = without_axis(to.shape, position);
-        strides = without_axis(to.strides, position);
+    if (kept) {  // the core knows no kept axis
+        if (!std::ranges::equal(to.shape, shape)) {
+            const auto text = [](const auto& of) {
+                return py::str(py::tuple(py::cast(Shape(of.begin(), of.end())))).template cast<std::string>();
+            };
+            throw py::value_error("out has shape " + text(to.shape) + ", but the result has shape " +
+                                  text(shape));
+        }
+        rest = drop(to.shape, kept);
+        strides = drop(to.strides, kept);
         to.shape = as_span(rest);
         to.strides = as_span(strides);
     }
@@ -298,7 +307,7 @@ DType loss_dtype(const Array& x, py::handle dtype) {
 template <class Loss>
 py::object run_loss(const Array& x, DType dtype, Reduction reduction, std::optional<int> axis, Loss loss) {
     if (reduction == Reduction::none) {
-        Result losses(py::none(), dtype, axis ? as_span(without_axis(x.shape(), *axis)) : x.shape());
+        Result losses(py::none(), dtype, axis ? as_span(shape_of_rows(x, *axis)) : x.shape());
         const MutableTensorView view = losses.view();
         without_gil(x.size(), [&] { return loss(&view); });
         return losses.object();
@@ -389,9 +398,7 @@ py::object categorical_cross_entropy_and_grad_(Arguments a) {
 /// logits, target, axis, weight, sample_weight, ignore_index, hess_scale, hess_min, grad_out, hess_out, GradHess
 py::object cross_entropy_grad_hess_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
-    if (is_floating(target.dtype) || target.dtype == DType::boolean)
-        throw py::type_error("target must hold class indices (integers), got dtype " +
-                             name_of(target.descr()));
+    check_indices(target);
     Optional weight("weight", a[3]), sample_weight("sample_weight", a[4]);
     ClassLossOptions options;
     options.axis = axis_of(a[2]);
@@ -494,9 +501,8 @@ py::object softmax_topk_(Arguments a) {
     options.axis = axis_of(a[2]);
     options.temperature = number("temperature", a[3]);
     Shape shape(x.shape().begin(), x.shape().end());
-    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
-    if (position >= 0 && position < x.ndim())
-        shape[position] = std::clamp<py::ssize_t>(options.k, 0, shape[position]);
+    if (const auto position = position_of(options.axis, x.ndim()))
+        shape[*position] = std::clamp<py::ssize_t>(options.k, 0, shape[*position]);
     Result prob(py::none(), result_dtype(x, py::none()), as_span(shape));
     Result index(py::none(), DType::int64, as_span(shape));
     const TensorView in = x.view();
@@ -508,20 +514,17 @@ py::object softmax_topk_(Arguments a) {
 /// logits, target, axis, top_k, temperature, ignore_index, TokenScores
 py::object token_logprobs_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
-    if (is_floating(target.dtype) || target.dtype == DType::boolean)
-        throw py::type_error("target must hold class indices (integers), got dtype " +
-                             name_of(target.descr()));
+    check_indices(target);
     ScoreOptions options;
     options.axis = axis_of(a[2]);
     options.k = count_of("top_k", a[3]);
     options.temperature = number("temperature", a[4]);
     options.ignore_index = ignore_index_of(a[5]);
     const DType dtype = loss_dtype(x, py::none());
-    const Shape rows = without_axis(x.shape(), options.axis);
+    const Shape rows = shape_of_rows(x, options.axis);
     Shape lists = rows;
-    const int position = options.axis < 0 ? options.axis + x.ndim() : options.axis;
-    const py::ssize_t classes = position >= 0 && position < x.ndim() ? x.shape()[position] : 0;
-    lists.push_back(std::clamp<py::ssize_t>(options.k, 0, classes));
+    const auto position = position_of(options.axis, x.ndim());
+    lists.push_back(std::clamp<py::ssize_t>(options.k, 0, position ? x.shape()[*position] : 0));
     const auto fresh = [](DType of, const Shape& shape) { return Result(py::none(), of, as_span(shape)); };
     std::array<Result, 6> results{fresh(dtype, rows), fresh(DType::int64, rows), fresh(DType::int64, rows),
                                   fresh(dtype, rows), fresh(dtype, lists),       fresh(DType::int64, lists)};
@@ -536,13 +539,17 @@ py::object token_logprobs_(Arguments a) {
 
 // ---- settings ---------------------------------------------------------------------------------------------------------------------
 
+py::list names_of_isas() {
+    py::list names;
+    for (std::string_view name : usable_isas()) names.append(std::string(name));
+    return names;
+}
+
 py::dict config() {
     py::dict d;
     d["version"] = SOFTLOSS_VERSION;
     d["isa"] = std::string(isa());
-    py::list names;
-    for (std::string_view name : usable_isas()) names.append(std::string(name));
-    d["usable_isas"] = names;
+    d["usable_isas"] = names_of_isas();
     d["openmp"] = has_openmp();
     d["threads"] = get_num_threads();
 #if defined(__clang__)
@@ -605,11 +612,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("empty_cache", &pool::clear);
     m.def("cached_bytes", &pool::held);
     m.def("config", &config);
-    m.def("usable_isas", [] {
-        py::list names;
-        for (std::string_view name : usable_isas()) names.append(std::string(name));
-        return names;
-    });
+    m.def("usable_isas", &names_of_isas);
     m.def("isa", [] { return std::string(isa()); });
     m.def("set_isa", [](const std::string& name) { set_isa(name); });
 }
