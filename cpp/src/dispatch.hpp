@@ -4,7 +4,6 @@
 // Must not: anything that computes.
 #pragma once
 
-#include <string_view>
 #include <vector>
 
 #include "kernels/table.hpp"

@@ -2,6 +2,7 @@
 //
 // Lives here: what the arguments of these functions mean. Must not: SIMD, OpenMP, NumPy.
 #include <atomic>
+#include <vector>
 
 #include "operands.hpp"
 

@@ -16,7 +16,6 @@
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "dispatch.hpp"
 #include "parallel.hpp"
@@ -305,7 +304,7 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
     }
 }
 
-/// Rows, but nothing in them.
+/// Refuses rows with nothing in them.
 inline void check_classes(const TensorView& x, int axis, const char* name) {
     if (x.shape[axis] > 0) return;
     fail(std::string(name) + " of shape " + to_string(x.shape) + " has no classes: axis " +
@@ -546,8 +545,8 @@ void for_each_readable(const TensorView& x, const TensorView* where, const Plan&
 
 // ---- pieces of a row ----------------------------------------------------------------------------------------------------
 
-constexpr int64_t kPiece =
-    4096;  ///< elements: what is made of a row in pieces needs no more memory than these
+/// Elements: what is made of a row in pieces needs no more memory than these.
+constexpr int64_t kPiece = 4096;
 
 /// Calls f(first, count) for the pieces of a row of n elements, in the order of their index.
 template <class F>

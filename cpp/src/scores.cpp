@@ -4,8 +4,9 @@
 //
 // Rows go one at a time, so that all passes over a row but the first find it in the cache. Nothing of the size of the
 // input is allocated.
-#include <atomic>
 #include <functional>
+#include <optional>
+#include <vector>
 
 #include "operands.hpp"
 
@@ -142,8 +143,8 @@ struct Tokens {
     const TensorView &x, &target;
     const TokenScoreViews& out;
     const ScoreOptions& options;
-    Plan
-        plan;  ///< operands: x, target, float outputs of a row, int64 outputs of a row, top_logprob, top_index
+    /// Operands: x, target, float outputs of a row, int64 outputs of a row, top_logprob, top_index.
+    Plan plan;
 };
 
 /// target of the row that starts at `at`; std::nullopt where ignored.
@@ -180,8 +181,8 @@ void token_rows(const Tokens& t) {
                 const double x = label ? element<double>(t.x, here[0] + *label * t.plan.axis[0])
                                        : static_cast<double>(maximum);
                 RowScores scores = table.compute<T>().describe(row, n, maximum, x, temperature);
-                for (int64_t i = 0; rest != rest && i < n;
-                     ++i) {  // the first NaN is the maximum, as in NumPy
+                // The first NaN is the maximum, as in NumPy.
+                for (int64_t i = 0; rest != rest && i < n; ++i) {
                     const double v = element<double>(t.x, here[0] + i * t.plan.axis[0]);
                     if (v == v) continue;
                     scores.argmax = i;
@@ -214,8 +215,7 @@ void softmax_topk(const TensorView& x, const MutableTensorView& prob, const Muta
     if (checked_size(shape) == 0) return;
     const Operand operands[] = {x.strides, prob.strides, index.strides};
     const Plan plan = make_plan(x.shape, axis, operands);
-    const bool wide = x.dtype == DType::float64 || !is_floating(x.dtype);
-    if (wide) topk_rows<double>(x, prob, index, options, plan, axis);
+    if (compute_dtype(x) == DType::float64) topk_rows<double>(x, prob, index, options, plan, axis);
     else topk_rows<float>(x, prob, index, options, plan, axis);
 }
 
@@ -257,8 +257,7 @@ void token_logprobs(const TensorView& logits, const TensorView& target, const To
             fail("outputs of one type must have the same strides");
     }
     const Tokens tokens{logits, target, out, options, make_plan(logits.shape, axis, operands)};
-    const bool wide = logits.dtype == DType::float64 || !is_floating(logits.dtype);
-    if (wide) token_rows<double>(tokens);
+    if (compute_dtype(logits) == DType::float64) token_rows<double>(tokens);
     else token_rows<float>(tokens);
 }
 

@@ -8,7 +8,6 @@
 // whose kernel fails is never seen. Buffers lie in memory that the system may back by huge pages.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace softloss::python::pool {

@@ -8,7 +8,7 @@
 // gradients and Hessians for the factors that docs/numerics.rst names.
 #pragma once
 
-#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string_view>

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <array>
 #include <concepts>
+#include <cstdint>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <stdexcept>

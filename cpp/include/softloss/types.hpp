@@ -4,7 +4,6 @@
 // Must not: operations, SIMD, Python.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 

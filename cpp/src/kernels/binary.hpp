@@ -128,13 +128,6 @@ void narrow_map(const void* x, void* y, std::int64_t n) {
     });
 }
 
-/// A double as a pair.
-template <class V>
-SOFTLOSS_INLINE Pair<V> pair_of(double x) {
-    using T = typename LanesOf<V>::type;
-    const T hi = static_cast<T>(x);
-    return splat_pair<V>(hi, static_cast<T>(x - static_cast<double>(hi)));
-}
 /// factor * weight of the elements from i on; a null weight is 1.
 template <class T>
 SOFTLOSS_INLINE Pair<V<T>> weighted(Pair<V<T>> factor, const T* weight, std::int64_t i, int valid) {

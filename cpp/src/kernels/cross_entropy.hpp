@@ -148,17 +148,11 @@ SOFTLOSS_INLINE double dot(const T* a, const T* b, std::int64_t n) {
                        })
         .value;
 }
-/// A double as hi + lo in T.
-template <class T>
-SOFTLOSS_INLINE Pair<V<T>> split(double x) {
-    const T hi = static_cast<T>(x);
-    return splat_pair<V<T>>(hi, static_cast<T>(x - static_cast<double>(hi)));
-}
 
 /// y, dy, dx: (n). dx = y (dy - sum(y dy)), with 0 * inf = 0 nowhere: y > 0 takes part as it is.
 template <class T>
 void softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
-    const auto s = split<T>(dot(y, dy, n));
+    const auto s = pair_of<V<T>>(dot(y, dy, n));
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> d = (load_some(dy + i, valid) - s.hi) - s.lo;
         store_some(dx + i, canonical<T>(load_some(y + i, valid) * d), valid);
@@ -167,7 +161,7 @@ void softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
 /// y = log_softmax(x), dy, dx: (n). dx = dy - exp(y) sum(dy).
 template <class T>
 void log_softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
-    const auto s = split<T>(sum(dy, n) / static_cast<double>(kExpFactor<T>));
+    const auto s = pair_of<V<T>>(sum(dy, n) / static_cast<double>(kExpFactor<T>));
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> e = exp_nonpositive(load_some(y + i, valid)), d = load_some(dy + i, valid);
         store_some(dx + i, canonical<T>(d - fma(e, s.hi, e * s.lo)), valid);

@@ -2,7 +2,7 @@
 //
 // Lives here: vector math; each function states its domain and its error. Must not: rows, losses, instruction sets.
 //
-// Both functions split their argument with a table of eight entries, which every instruction set looks up in a
+// exp and log split their argument with a table of eight entries, which every instruction set looks up in a
 // register, so that the polynomial sees a small remainder and its rounding does not reach the last bit:
 //   exp(x) = 2^(k/8) * exp(r),  k = round(8 x / ln 2), |r| <= ln2/16   (P. Tang, 1989)
 //   log(u) = k ln2 - log(R_j) + log1p(z R_j - 1),  u = 2^k z,  z in [0.699, 1.398)   (table: R_j ~ 1/z, few bits)
@@ -31,8 +31,7 @@ struct MathConstants<float> {
                                        0x1.89cb7cp+0f, 0x1.ad6fb4p+0f, 0x1.d44dbcp+0f, 0x1.feb052p+0f};
     static constexpr float kExpInverse = 0x1.d6b62ap-1f, kExpInverseLow = -0x1.20cdaap-28f;  // 1 / c
     static constexpr float kExpPoly[] = {0x1p-1f, 0x1.555b7ep-3f, 0x1.555c2ep-5f};  // |error of exp| < 2^-31
-    static constexpr float kSmallestExponent =
-        -131.0f;  // exp of anything lower is 0 beside 1, subnormals included
+    static constexpr float kSmallestExponent = -131.0f;  // exp of less is 0 beside 1, subnormals included
     static constexpr int kExpBias = 64;
 
     static constexpr std::int32_t kLogOffset = 0x3f330000;  // the bits of 0.69921875
@@ -259,8 +258,8 @@ SOFTLOSS_INLINE V log(V x, V x_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
     constexpr T kNormal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
-    const auto tiny =
-        less(x, splat<V>(kNormal));  // subnormal: scale by 2^mantissa bits, subtract it again as k ln2
+    // A subnormal number is scaled by 2^mantissa bits, which are subtracted again as k ln2.
+    const auto tiny = less(x, splat<V>(kNormal));
     const V up = select(tiny, splat<V>(T(1ll << C::kMantissaBits)), splat<V>(1));
     const V down = select(tiny, splat<V>(T(-C::kMantissaBits)), splat<V>(0));
     const Pair<V> l = log_parts(x * up, x_low);

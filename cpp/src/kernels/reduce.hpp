@@ -73,6 +73,14 @@ SOFTLOSS_INLINE Pair<V> splat_pair(typename LanesOf<V>::type hi, typename LanesO
     return {splat<V>(hi), splat<V>(lo)};
 }
 
+/// A double as a pair.
+template <class V>
+SOFTLOSS_INLINE Pair<V> pair_of(double x) {
+    using T = typename LanesOf<V>::type;
+    const T hi = static_cast<T>(x);
+    return splat_pair<V>(hi, static_cast<T>(x - static_cast<double>(hi)));
+}
+
 /// One step of a tree of pairs: the low parts collect what the high parts lose, and are joined at the end.
 template <class V>
 SOFTLOSS_INLINE Pair<V> add_loosely(Pair<V> a, Pair<V> b) {
