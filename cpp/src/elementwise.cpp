@@ -159,7 +159,7 @@ void prepare(BinaryLoss& b) {
                pos_weight = optional("pos_weight", b.options.pos_weight);
     if (b.losses && !same_shape(b.losses->shape, x.shape))
         fail("losses must have shape " + to_string(x.shape));
-    if (b.losses && !is_floating(b.losses->dtype)) fail("losses must be an array of floats");
+    if (b.losses) check_floats(*b.losses, "losses");
     for (const auto& [out, name] : {std::pair{b.grad, "grad_out"}, std::pair{b.hess, "hess_out"}}) {
         if (!out) continue;
         check_output(x, *out, name, b.name());

@@ -40,6 +40,11 @@ inline std::string text_of(double value) {
     return text;
 }
 
+/// std::to_string in one place: a text of an error has up to four, each of which would be inlined.
+[[gnu::noinline]] inline std::string digits_of(int64_t value) {
+    return std::to_string(value);
+}
+
 // ---- elements of any dtype ------------------------------------------------------------------------------------------
 
 /// Calls f(U{}) with the C++ type that stores `dtype`.
@@ -226,6 +231,9 @@ inline void check_overlap(const TensorView& x, const MutableTensorView& out, con
         fail(std::string(out_name) + " overlaps " + name + " in part; it must be " + name +
              " itself or memory of its own");
 }
+inline void check_floats(const MutableTensorView& out, const char* name) {
+    if (!is_floating(out.dtype)) fail(std::string(name) + " must be an array of floats");
+}
 /// An output of x's shape, of a floating dtype, that is x itself or memory of its own, in which no elements overlap.
 inline void check_output(const TensorView& x, const MutableTensorView& out, const char* out_name,
                          const char* name) {
@@ -233,7 +241,7 @@ inline void check_output(const TensorView& x, const MutableTensorView& out, cons
         fail(std::string(out_name) + " has shape " + to_string(out.shape) + ", but " + name + " has shape " +
              to_string(x.shape));
     }
-    if (!is_floating(out.dtype)) fail(std::string(out_name) + " must be an array of floats");
+    check_floats(out, out_name);
     check_overlap(x, out, name, out_name);
     check_distinct(out, out_name);
 }
@@ -276,7 +284,7 @@ inline void check_where(const TensorView* where) {
 inline std::string place_of(int64_t index, std::span<const int64_t> shape) {
     std::string text;
     for (std::size_t d = shape.size(); d-- > 0;) {
-        const std::string here = std::to_string(index % shape[d]);
+        const std::string here = digits_of(index % shape[d]);
         text = text.empty() ? here : here + ", " + text;
         index /= shape[d];
     }
@@ -307,8 +315,8 @@ void for_each_element(std::span<const int64_t> shape, std::span<const int64_t> s
 /// Refuses rows with nothing in them.
 inline void check_classes(const TensorView& x, int axis, const char* name) {
     if (x.shape[axis] > 0) return;
-    fail(std::string(name) + " of shape " + to_string(x.shape) + " has no classes: axis " +
-         std::to_string(axis) + " has length 0");
+    fail(std::string(name) + " of shape " + to_string(x.shape) + " has no classes: axis " + digits_of(axis) +
+         " has length 0");
 }
 
 /// target fits x without the axis (class indices) or x (class probabilities).
@@ -321,7 +329,7 @@ inline void check_target_shape(const TensorView& x, const TensorView& target, in
     const std::string hint = fits_second ? "; the shapes fit axis=1" : "";
     fail(std::string("target of ") + (soft ? "class probabilities" : "class indices") + " must have shape " +
          to_string(expected) + " for " + name + " of shape " + to_string(x.shape) + " and axis " +
-         std::to_string(axis) + ", got " + to_string(target.shape) + hint);
+         digits_of(axis) + ", got " + to_string(target.shape) + hint);
 }
 
 /// Refuses labels that are neither a class nor ignored: names the first and counts them. Returns how many are ignored.
@@ -355,10 +363,10 @@ inline int64_t check_labels(const TensorView& target, int64_t classes, std::opti
         else return std::to_string(read<U>(static_cast<const char*>(target.data) + place, target.swapped));
     });
     throw std::out_of_range("target" + place_of(first, target.shape) + " = " + value +
-                            " is out of range for axis of " + std::to_string(classes) + " classes (" +
-                            std::to_string(bad) + " bad label" + (bad == 1 ? "" : "s") +
-                            " in all); valid are 0.." + std::to_string(classes - 1) +
-                            (ignore ? " or ignore_index=" + std::to_string(*ignore) : ""));
+                            " is out of range for axis of " + digits_of(classes) + " classes (" +
+                            digits_of(bad) + " bad label" + (bad == 1 ? "" : "s") +
+                            " in all); valid are 0.." + digits_of(classes - 1) +
+                            (ignore ? " or ignore_index=" + digits_of(*ignore) : ""));
 }
 
 /// Names the first probability outside [0, 1].

@@ -98,16 +98,16 @@ int checked_axis(const TensorView& x, const ScoreOptions& options, const char* n
 }
 void check_k(int64_t k, int64_t least, int64_t classes, const char* what) {
     if (k < least || k > classes)
-        fail(std::string(what) + " must lie in " + std::to_string(least) + ".." + std::to_string(classes) +
-             ", the number of classes, got " + std::to_string(k));
+        fail(std::string(what) + " must lie in " + digits_of(least) + ".." + digits_of(classes) +
+             ", the number of classes, got " + digits_of(k));
 }
 void check_result(const MutableTensorView* view, std::span<const int64_t> shape, bool index,
                   const TensorView& x, const char* name) {
     if (!view) return;
     if (!same_shape(view->shape, shape))
         fail(std::string(name) + " must have shape " + to_string(shape) + ", got " + to_string(view->shape));
-    if (index ? view->dtype != DType::int64 : !is_floating(view->dtype))
-        fail(std::string(name) + (index ? " must be an array of int64" : " must be an array of floats"));
+    if (!index) check_floats(*view, name);
+    else if (view->dtype != DType::int64) fail(std::string(name) + " must be an array of int64");
     if (overlaps(x, *view)) fail(std::string(name) + " overlaps the input");
     check_distinct(*view, name);
 }

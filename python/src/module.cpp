@@ -6,7 +6,6 @@
 // Functions on arrays are plain C functions with positional arguments: pybind11's own dispatch takes longer than the
 // whole softmax of a short row.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
@@ -156,6 +155,11 @@ Shape shape_of_rows(const Array& x, int axis) {
 std::span<const std::int64_t> as_span(const Shape& shape) {
     return python::as_span(shape.data(), static_cast<int>(shape.size()));
 }
+std::string text_of(std::span<const std::int64_t> shape) {
+    py::list extents;
+    for (const std::int64_t extent : shape) extents.append(extent);
+    return py::str(py::tuple(extents)).cast<std::string>();
+}
 
 // ---- calls ------------------------------------------------------------------------------------------------------------------
 
@@ -254,11 +258,8 @@ py::object logsumexp_(Arguments a) {
     Shape rest, strides;
     if (kept) {  // the core knows no kept axis
         if (!std::ranges::equal(to.shape, shape)) {
-            const auto text = [](const auto& of) {
-                return py::str(py::tuple(py::cast(Shape(of.begin(), of.end())))).template cast<std::string>();
-            };
-            throw py::value_error("out has shape " + text(to.shape) + ", but the result has shape " +
-                                  text(shape));
+            throw py::value_error("out has shape " + text_of(to.shape) + ", but the result has shape " +
+                                  text_of(as_span(shape)));
         }
         rest = drop(to.shape, kept);
         strides = drop(to.strides, kept);
