@@ -17,7 +17,9 @@ dtype
 axis
     The classes lie along one axis, the last by default; every other position is a row of its own.
 out
-    An ndarray of the exact shape and dtype of the result; it may be the input itself. It is returned.
+    An ndarray of the exact shape and dtype of the result, which is returned. It may be the input itself. It does
+    not fit, a ValueError, where it has another shape, is read-only, or overlaps itself or an argument in part. So
+    with `grad_out` and `hess_out`.
 Losses
     In nats (natural logarithm). ``reduction`` is "mean", "sum" or "none"; ``empty`` is the mean of no rows.
 Scalars
@@ -158,8 +160,8 @@ def softmax(
         `x` has a dtype that is refused, `where` is not boolean, or `out` is not an ndarray of the result's
         dtype.
     ValueError
-        `axis` is out of range, `where` does not broadcast to `x`, `temperature` is not positive, or `out` has
-        another shape.
+        `axis` is out of range, `where` does not broadcast to `x`, `temperature` is not positive, or `out` does
+        not fit.
 
     See Also
     --------
@@ -230,8 +232,8 @@ def log_softmax(
         `x` has a dtype that is refused, `where` is not boolean, or `out` is not an ndarray of the result's
         dtype.
     ValueError
-        `axis` is out of range, `where` does not broadcast to `x`, `temperature` is not positive, or `out` has
-        another shape.
+        `axis` is out of range, `where` does not broadcast to `x`, `temperature` is not positive, or `out` does
+        not fit.
 
     See Also
     --------
@@ -247,8 +249,7 @@ def log_softmax(
     References
     ----------
     .. [1] P. Blanchard, D. J. Higham, N. J. Higham, Accurately computing the log-sum-exp and softmax
-       functions,
-       IMA J. Numer. Anal. 41 (2021), 2311-2330.
+       functions, IMA J. Numer. Anal. 41 (2021), 2311-2330.
 
     Examples
     --------
@@ -303,7 +304,7 @@ def logsumexp(
         `x` or `b` has a dtype that is refused, `where` is not boolean, or `out` is not an ndarray of the
         result's dtype.
     ValueError
-        `axis` is out of range, `b` or `where` does not broadcast to `x`, or `out` has another shape.
+        `axis` is out of range, `b` or `where` does not broadcast to `x`, or `out` does not fit.
 
     See Also
     --------
@@ -312,13 +313,12 @@ def logsumexp(
     Notes
     -----
     ``logsumexp(x) = log(sum(b * exp(x)))``, computed as ``m + log1p(s)`` with the row's maximum m and the sum
-    s of the other exponentials [1]_.
+    s of the other exponentials [1]_. Error without `b`: at most 2 ULP of the larger of the result and max(abs(x)).
 
     References
     ----------
     .. [1] P. Blanchard, D. J. Higham, N. J. Higham, Accurately computing the log-sum-exp and softmax
-       functions,
-       IMA J. Numer. Anal. 41 (2021), 2311-2330.
+       functions, IMA J. Numer. Anal. 41 (2021), 2311-2330.
 
     Examples
     --------
@@ -355,7 +355,7 @@ def sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTypeLik
     TypeError
         `x` has a dtype that is refused, or `out` is not an ndarray of the result's dtype.
     ValueError
-        `out` has another shape.
+        `out` does not fit.
 
     Notes
     -----
@@ -398,7 +398,7 @@ def log_sigmoid(x: ArrayLike, /, *, out: NDArray[Any] | None = None, dtype: DTyp
     TypeError
         `x` has a dtype that is refused, or `out` is not an ndarray of the result's dtype.
     ValueError
-        `out` has another shape.
+        `out` does not fit.
 
     Notes
     -----
@@ -444,11 +444,12 @@ def softmax_backward(
     TypeError
         A dtype is refused.
     ValueError
-        Shapes differ, `axis` is out of range, or `out` overlaps an argument in part.
+        Shapes differ, `axis` is out of range, or `out` does not fit.
 
     Notes
     -----
-    ``dx = y * (dy - sum(y * dy))`` [1]_, the sum in double precision. Error: a few ULP of ``y * max(abs(dy))``.
+    ``dx = y * (dy - sum(y * dy))`` [1]_, the sum in double precision. Error: at most 3 ULP
+    of ``y * max(abs(dy), abs(sum))``.
 
     References
     ----------
@@ -492,11 +493,12 @@ def log_softmax_backward(
     TypeError
         A dtype is refused.
     ValueError
-        Shapes differ, `axis` is out of range, or `out` overlaps an argument in part.
+        Shapes differ, `axis` is out of range, or `out` does not fit.
 
     Notes
     -----
-    ``dx = dy - exp(logy) * sum(dy)`` [1]_, the sum in double precision. Error: a few ULP of the larger term.
+    ``dx = dy - exp(logy) * sum(dy)`` [1]_, the sum in double precision. Error: at most 3 ULP of the
+    larger term.
 
     References
     ----------
@@ -720,8 +722,7 @@ def cross_entropy_and_grad(
     Raises
     ------
     IndexError, TypeError, ValueError
-        As in `cross_entropy`, and where `grad_out` has another shape or
-        dtype, is read-only, or overlaps an argument.
+        As in `cross_entropy`, and where `grad_out` does not fit.
 
     Notes
     -----
@@ -801,7 +802,7 @@ def cross_entropy_grad_hess(
     TypeError
         A dtype is refused; `target` holds no integers.
     ValueError
-        Shapes do not fit, `axis` is out of range, or an output overlaps an argument.
+        Shapes do not fit, `axis` is out of range, or an output does not fit.
 
     Notes
     -----
@@ -1001,8 +1002,7 @@ def categorical_cross_entropy_and_grad(
     Raises
     ------
     IndexError, TypeError, ValueError
-        As in `categorical_cross_entropy`, and where `grad_out` has another shape or
-        dtype, is read-only, or overlaps an argument.
+        As in `categorical_cross_entropy`, and where `grad_out` does not fit.
 
     Notes
     -----
@@ -1193,8 +1193,7 @@ def nll_loss_and_grad(
     Raises
     ------
     IndexError, TypeError, ValueError
-        As in `nll_loss`, and where `grad_out` has another shape or
-        dtype, is read-only, or overlaps an argument.
+        As in `nll_loss`, and where `grad_out` does not fit.
 
     Notes
     -----
@@ -1295,8 +1294,8 @@ def binary_cross_entropy(
     Notes
     -----
     ``loss = -w * (t * log(p) + (1 - t) * log(1 - p))`` [1]_, each logarithm not less than -100 as in
-    ``torch.nn.functional.binary_cross_entropy``. Error of mean and sum: at most 1 ULP (float32) or 2 ULP
-    (float64) of the sum of the elements' losses.
+    ``torch.nn.functional.binary_cross_entropy``. Error: at most 2 ULP of each element's loss; mean and sum, at most
+    1 ULP (float32) or 2 ULP (float64) of the sum of the elements' losses.
 
     References
     ----------
@@ -1366,8 +1365,7 @@ def binary_cross_entropy_and_grad(
     Raises
     ------
     TypeError, ValueError
-        As in `binary_cross_entropy`, and where `grad_out` has another shape or
-        dtype, is read-only, or overlaps an argument.
+        As in `binary_cross_entropy`, and where `grad_out` does not fit.
 
     Notes
     -----
@@ -1535,8 +1533,7 @@ def binary_cross_entropy_with_logits_and_grad(
     Raises
     ------
     TypeError, ValueError
-        As in `binary_cross_entropy_with_logits`, and where `grad_out` has another shape or
-        dtype, is read-only, or overlaps an argument.
+        As in `binary_cross_entropy_with_logits`, and where `grad_out` does not fit.
 
     Notes
     -----
@@ -1593,8 +1590,7 @@ def binary_cross_entropy_with_logits_grad_hess(
     Raises
     ------
     TypeError, ValueError
-        As in `binary_cross_entropy_with_logits`, and where an output has another shape or dtype, is read-only,
-        or overlaps an argument.
+        As in `binary_cross_entropy_with_logits`, and where an output does not fit.
 
     Notes
     -----

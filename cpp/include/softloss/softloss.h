@@ -2,7 +2,7 @@
  *
  * Lives here: declarations. Must not: C++, documentation of what is computed, which is softloss.hpp's.
  *
- * Every function returns a status. On failure nothing has been written, and softloss_last_error() tells what was wrong,
+ * What can fail returns a status. On failure nothing has been written, and softloss_last_error() tells what was wrong,
  * as the message of the C++ exception would. Options may be NULL, for the defaults; else fill the struct by its _init
  * function, then change what you want: so a program keeps its meaning when options are added.
  */

@@ -3,9 +3,9 @@
 // Lives here: declarations, options, their documentation. Must not: SIMD, OpenMP, pybind11.
 //
 // Conventions. Results have the same bits on every CPU, at any thread count. x and y may be the same array; they must not
-// overlap in another way. Errors: std::invalid_argument (shapes, values, dtypes), std::out_of_range (labels); nothing has
-// been written when one is thrown. ULP bounds hold against exact arithmetic for float32 and float64; those of
-// gradients and Hessians for the factors that docs/numerics.rst names.
+// overlap in another way, nor may elements of y. Errors: std::invalid_argument (shapes, values, dtypes),
+// std::out_of_range (labels); nothing has been written when one is thrown. ULP bounds hold against exact arithmetic for
+// float32 and float64; those of gradients and Hessians for the factors that docs/numerics.rst names.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,8 @@ struct LogsumexpOptions {
     const TensorView* where = nullptr;  ///< boolean, broadcast to x
 };
 
-/// y = log(sum(b exp(x))) along the axis. y: x's shape without the axis. The empty sum gives -inf.
+/// y = log(sum(b exp(x))) along the axis. y: x's shape without the axis. The empty sum gives -inf. Without b: <= 2 ULP of
+/// the larger of y and max |x|.
 SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& y,
                             const LogsumexpOptions& options = {});
 
@@ -132,7 +133,7 @@ struct HessianOptions {
     double floor = 0.0;  ///< and its least value: max(scale * h, floor)
 };
 
-/// Gradient and exact diagonal Hessian of each row's loss against class indices, unreduced: w (p - [label]) and
+/// Gradient and diagonal Hessian (<= 4 ULP) of each row's loss against class indices, unreduced: w (p - [label]) and
 /// w p (1 - p), with w = weight * sample_weight; 0 (and the floor) where a row is ignored. reduction, label_smoothing,
 /// empty and dtype of the options are not used. grad and hess: shape and dtype of logits; grad may be the logits.
 SOFTLOSS_API void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
@@ -161,7 +162,7 @@ struct ScoreOptions {
 };
 
 /// The k largest probabilities of each row, largest first (ties by index), and their classes (int64). prob, index: shape
-/// of x with k at the axis. Reads x once and allocates nothing of its size.
+/// of x with k at the axis. Reads x once and allocates nothing of its size. The same bits as softmax.
 SOFTLOSS_API void softmax_topk(const TensorView& x, const MutableTensorView& prob,
                                const MutableTensorView& index, const ScoreOptions& options = {.k = 1});
 
@@ -175,12 +176,13 @@ struct TokenScoreViews {
     const MutableTensorView* top_logprob = nullptr;  ///< the k largest log-probabilities
     const MutableTensorView* top_index = nullptr;    ///< int64: their classes
 };
+/// Scores of target: class indices, shape of logits without the axis. Log-probabilities: <= 2 ULP.
 SOFTLOSS_API void token_logprobs(const TensorView& logits, const TensorView& target,
                                  const TokenScoreViews& out, const ScoreOptions& options = {});
 
 // ---- threads, build ---------------------------------------------------------------------------------------------------
 
-SOFTLOSS_API void set_num_threads(int n);
+SOFTLOSS_API void set_num_threads(int n);  ///< n >= 1; above 1024 it is 1024
 SOFTLOSS_API int get_num_threads();
 SOFTLOSS_API bool has_openmp();
 
