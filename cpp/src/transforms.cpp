@@ -288,6 +288,7 @@ void logsumexp(const TensorView& x, const MutableTensorView& y, const LogsumexpO
         return;
     }
     if (overlaps(x, y)) fail("out overlaps x");
+    check_distinct(y, "out");
     check_separate({options.where, options.b}, y, "out", "x");
     const auto optional = [&](const char* name, const TensorView* view) {
         return view ? broadcast(name, view->shape, view->strides, x.shape) : Dims();

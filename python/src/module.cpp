@@ -144,8 +144,10 @@ std::optional<int> position_of(int axis, int ndim) {
 }
 /// Extents or strides without those of an axis; all where there is none.
 Shape drop(std::span<const std::int64_t> all, std::optional<int> position) {
-    Shape rest(all.begin(), all.end());
-    if (position) rest.erase(rest.begin() + *position);
+    Shape rest;  // of a vector's there is nothing to allocate
+    for (int d = 0; d < static_cast<int>(all.size()); ++d) {
+        if (d != position) rest.push_back(all[d]);
+    }
     return rest;
 }
 /// The shape of what there is one of for each row.

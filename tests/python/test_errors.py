@@ -572,6 +572,10 @@ def test_out_of_logsumexp_is_memory_of_its_own():
         logsumexp(x, out=x[:, 0])
     with fails(ValueError, "out overlaps"):
         logsumexp(x, b=b, out=b[:, 0])
+    for stride in (0, 1):
+        tangled = np.lib.stride_tricks.as_strided(np.zeros(3), (3,), (stride,))
+        with fails(ValueError, "out has elements that overlap each other"):
+            logsumexp(x, out=tangled)
 
 
 @pytest.mark.parametrize("transform", ROWWISE)
