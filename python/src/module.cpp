@@ -106,6 +106,8 @@ std::optional<std::int64_t> ignore_index_of(py::handle value) {
 bool flag(const char* argument, py::handle value) {
     const int result = PyObject_IsTrue(value.ptr());
     if (result < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+            throw py::error_already_set();
         PyErr_Clear();
         throw py::type_error(std::string(argument) + " must be a bool, got " + type_name(value));
     }
