@@ -224,7 +224,7 @@ py::object row_transform(Arguments a) {
     Optional where("where", a[2]);
     check_where(where);
     TransformOptions options{axis_of(a[1]), nullptr, number("temperature", a[3])};
-    Result y(a[4], result_dtype(x, a[5]), x.shape());
+    Result y{a[4], result_dtype(x, a[5]), x.shape()};  // in this order: a dtype may be read by foreign code
     options.where = where.get();
     const TensorView in = x.view();
     const MutableTensorView to = y.view();
@@ -238,7 +238,7 @@ using Map = void (*)(const TensorView&, const MutableTensorView&);
 template <Map map>
 py::object elementwise(Arguments a) {
     const Array x("x", a[0]);
-    Result y(a[1], result_dtype(x, a[2]), x.shape());
+    Result y{a[1], result_dtype(x, a[2]), x.shape()};
     const TensorView in = x.view();
     const MutableTensorView to = y.view();
     without_gil(x.size(), [&] { map(in, to); });

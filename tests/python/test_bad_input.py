@@ -351,11 +351,16 @@ class Changes:
         self.action()
         return float(self.value)
 
+    @property
+    def dtype(self):
+        self.action()
+        return np.dtype(self.value)
+
 
 @pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
-@pytest.mark.parametrize("number, value", [("axis", -1), ("temperature", 1.0)])
+@pytest.mark.parametrize("option, value", [("axis", -1), ("temperature", 1.0), ("dtype", "f8")])
 @pytest.mark.parametrize("victim", ["x", "where", "out"])
-def test_numbers_that_reshape_an_array(victim, number, value):
+def test_options_that_reshape_an_array(victim, option, value):
     """Views of an array's shape are taken when no foreign code can run any more."""
     for shape in [(C, N), (N * C,), (1,) * 20 + (N * C,)]:
         arrays = {"x": np.full((N, C), 0.25), "where": np.ones((N, C), bool), "out": np.full((N, C), 7.0)}
@@ -364,9 +369,28 @@ def test_numbers_that_reshape_an_array(victim, number, value):
             arrays[victim].shape = shape
 
         try:
-            softloss.softmax(arrays["x"], where=arrays["where"], out=arrays["out"], **{number: Changes(value, reshape)})
+            softloss.softmax(arrays["x"], where=arrays["where"], out=arrays["out"], **{option: Changes(value, reshape)})
         except ValueError:
             assert np.all(arrays["out"] == 7)
+
+
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "sigmoid", "log_sigmoid", "logsumexp"])
+def test_a_dtype_that_reshapes_the_input(function):
+    """The result has the shape that is left, not one read from memory that NumPy has given back."""
+    x = np.full((N, C), 0.25)
+
+    def reshape():
+        x.shape = (1,) * 20 + (N * C,)
+        for _ in range(20):
+            np.zeros((1, 1)).copy()  # takes the memory of the former shape
+
+    result = None
+    try:
+        result = getattr(softloss, function)(x, dtype=Changes("f8", reshape))
+    except ValueError:
+        assert function == "logsumexp"  # its shape came before
+    assert result is None or result.shape == x.shape
 
 
 # ---- leaks ---------------------------------------------
