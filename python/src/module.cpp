@@ -11,6 +11,7 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <optional>
 #include <thread>
 
@@ -100,7 +101,10 @@ double number(const char* argument, py::handle value) {
 
 std::optional<std::int64_t> ignore_index_of(py::handle value) {
     if (value.is_none()) return std::nullopt;
-    return integer("ignore_index", value, "an integer or None");
+    const std::int64_t index = integer("ignore_index", value, "an integer or None");
+    if ((index == INT64_MAX || index == INT64_MIN) && !py::int_(index).equal(value))
+        throw py::value_error("ignore_index must fit into int64, got " + py::str(value).cast<std::string>());
+    return index;
 }
 
 bool flag(const char* argument, py::handle value) {

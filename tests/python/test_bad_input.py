@@ -179,6 +179,9 @@ def bad_values(function, parameter):
         for value in NOT_INTEGERS:
             yield f"{value!r}", value, TYPE
         yield "an __index__ that raises", Raises(), (ZeroDivisionError,)
+    if parameter == "ignore_index":
+        for value in (2**63, 2**64, 2**70, -(2**63) - 1, np.uint64(2**63)):
+            yield f"{value}", value, VALUE
     if parameter in ("axis", "k", "top_k"):
         outside = {"axis": (2, -3, 100, -100, 2**31, -(2**31), 2**40, 2**70, -(2**70))}
         for value in outside.get(parameter, (-1, -(2**31), C + 1, 2**31, 2**63, 2**70, -(2**70))):
