@@ -6,7 +6,9 @@
 // at a time. All else goes row by row in double, each row in pieces, through a distribution q over the classes that holds
 // soft targets, smoothing and class weights alike: loss = sum of q (-log p).
 #include <atomic>
+#include <cmath>
 #include <optional>
+#include <type_traits>
 
 #include "operands.hpp"
 
@@ -35,7 +37,7 @@ struct ClassLoss {
     int axis = 0;
     int64_t rows = 0;
     Plan plan{};              ///< operands: x, row index (double), grad, target, sample_weight, hess
-    double denominator = 1;   ///< of the gradient
+    Sum denominator{1};       ///< of the gradient
     bool sums_norms = false;  ///< what the rows count for is summed beside their losses
 
     bool indices() const { return !is_floating(target.dtype); }
@@ -44,6 +46,17 @@ struct ClassLoss {
     bool picked() const { return kind != Scores::logits && indices() && !gradients.grad; }
     bool plain() const { return kind == Scores::logits && indices() && options.label_smoothing == 0; }
 };
+
+/// a / b to twice the precision.
+Sum quotient(const Sum& a, const Sum& b) {
+    const double q = a.value / b.value;
+    const double rest = std::fma(-q, b.value, a.value) + (a.error - q * b.error);
+    return {q, std::isfinite(rest) ? rest / b.value : 0};
+}
+/// What the gradient of a row that counts for `norm` is multiplied by.
+Sum factor_of(const ClassLoss& c, const Sum& norm) {
+    return quotient(quotient(norm, c.denominator), {c.options.temperature});
+}
 
 /// The sums of blocks of rows; that of a single one needs no allocation.
 class BlockSums {
@@ -114,9 +127,10 @@ void pick(const TensorView& view, const char* data, int64_t row, int64_t axis, c
     });
 }
 
-/// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight.
+/// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight, which leaves
+/// the error `rest` (may be null).
 void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
-                double* norm) {
+                double* norm, double* rest) {
     if (c.options.sample_weight) {
         const TensorView& view = *c.options.sample_weight;
         gather(static_cast<const char*>(view.data) + at[4], c.plan.row[4], rows, view.dtype, view.swapped,
@@ -134,7 +148,9 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
     for (int64_t r = 0; r < rows; ++r) {
         const bool kept = !c.indices() || label[r] >= 0;
         if (!kept) sample[r] = 0;
-        norm[r] = norm[r] == 0 || sample[r] == 0 ? 0 : norm[r] * sample[r];
+        const double weight = norm[r];
+        norm[r] = weight == 0 || sample[r] == 0 ? 0 : weight * sample[r];
+        if (rest) rest[r] = norm[r] == 0 ? 0 : std::fma(weight, sample[r], -norm[r]);
     }
 }
 
@@ -231,7 +247,7 @@ class GeneralRows {
     }
 
     /// The loss of the row at `at`, not yet weighted by sample; its gradient times `factor` is written where there is one.
-    double operator()(const Strides& at, int64_t label, double factor) {
+    double operator()(const Strides& at, int64_t label, const Sum& factor) {
         at_ = at;
         label_ = label;
         factor_ = factor;
@@ -239,11 +255,6 @@ class GeneralRows {
     }
 
   private:
-    /// a / b to twice the precision.
-    static Sum quotient(double a, double b) {
-        const double q = a / b;
-        return {q, std::isfinite(q) ? std::fma(-q, b, a) / b : 0};
-    }
     double smoothing() const { return c_.options.label_smoothing; }
     int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }
 
@@ -269,7 +280,7 @@ class GeneralRows {
         return mixed_;
     }
     void put_gradient(int64_t first, int64_t n) {
-        if (factor_ == 0) std::fill(gradient_, gradient_ + n, 0);
+        if (factor_.value == 0) std::fill(gradient_, gradient_ + n, 0);
         const MutableTensorView& to = *c_.gradients.grad;
         const int64_t stride = c_.plan.axis[2];
         scatter(gradient_, n, static_cast<char*>(to.data) + at_[2] + first * stride, stride, to.dtype,
@@ -298,10 +309,10 @@ class GeneralRows {
         kernels.finish(row);
         const double kept = 1 - smoothing();
         const SoftShares shares{{kept, (1 - kept) - smoothing()},
-                                quotient(smoothing(), static_cast<double>(c_.plan.n)),
+                                quotient({smoothing()}, {static_cast<double>(c_.plan.n)}),
                                 mass,
                                 even_mass,
-                                quotient(factor_, c_.options.temperature)};
+                                factor_};
         for_each_piece([&](int64_t first, int64_t n) {
             if (!c_.gradients.grad) return;
             kernels.gradient(scores(first, n), targets(first, n),
@@ -324,7 +335,7 @@ class GeneralRows {
             add(loss, logs ? table_.weighted.gap(x, q, n, 0) : table_.weighted.surprisal(x, q, n));
             if (!c_.gradients.grad) return;
             for (int64_t i = 0; i < n; ++i)
-                gradient_[i] = q[i] == 0 ? 0 : factor_ * (logs ? -q[i] : -q[i] / x[i]);
+                gradient_[i] = q[i] == 0 ? 0 : total(factor_) * (logs ? -q[i] : -q[i] / x[i]);
             put_gradient(first, n);
         });
         return total(loss);
@@ -338,7 +349,7 @@ class GeneralRows {
     double *mixed_, *gradient_;
     Strides at_{};
     int64_t label_ = 0;
-    double factor_ = 1;
+    Sum factor_;
 };
 
 /// The scores at the labels: all that losses of (log-)probabilities against class indices read.
@@ -365,19 +376,24 @@ double sum_of(const double* x, int64_t n) {
 /// A task's rows, on its stack.
 struct Batch {
     int64_t label[kRows];
-    double loss[kRows], sample[kRows], norm[kRows], factor[kRows];
+    double loss[kRows], sample[kRows], norm[kRows], rest[kRows], factor[kRows];
 };
+
+/// Whether rounding errors in double reach results of this type.
+template <class T>
+constexpr bool kWide = std::is_same_v<T, double>;
 
 /// Logits against class indices: losses and gradients of a batch by the kernels.
 template <class T>
 void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, Batch& b,
                   void* scratch) {
     const bool gradient = c.gradients.grad || c.gradients.hess;
-    const double share = 1 / c.denominator / c.options.temperature;
+    const double share = total(factor_of(c, {1}));
     for (int64_t r = 0; gradient && r < rows; ++r) {
         b.factor[r] = !c.weighted()    ? share
                       : b.norm[r] == 0 ? 0
-                                       : b.norm[r] / c.denominator / c.options.temperature;
+                      : kWide<T>       ? total(factor_of(c, {b.norm[r], b.rest[r]}))
+                                       : b.norm[r] / c.denominator.value / c.options.temperature;
     }
     T raw[kRows];
     plain_batch<T>(c, at, rows, parts, b.label, gradient ? b.factor : nullptr, raw, scratch);
@@ -395,7 +411,7 @@ void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& 
     GeneralRows general(c, bad, static_cast<double*>(scratch));
     for (int64_t r = 0; r < rows; ++r) {
         const int64_t label = c.indices() ? std::max<int64_t>(b.label[r], 0) : 0;
-        const double loss = general(row_at(at, c.plan, r), label, b.sample[r] / c.denominator);
+        const double loss = general(row_at(at, c.plan, r), label, factor_of(c, {b.sample[r]}));
         b.loss[r] = b.sample[r] == 0 ? 0 : canonical(b.sample[r] * loss);
     }
 }
@@ -415,7 +431,8 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
         const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();
         if (labels.bad) result.bad_label = true;
         result.counted += rows - labels.ignored;
-        if (c.weighted() || !(plain || picked)) fill_norms(c, at, rows, b.label, b.sample, b.norm);
+        if (c.weighted() || !(plain || picked))
+            fill_norms(c, at, rows, b.label, b.sample, b.norm, plain && kWide<T> ? b.rest : nullptr);
         if (plain) plain_losses<T>(c, at, rows, parts, b, scratch);
         else if (picked) picked_losses(c, at, rows, b.label, b.loss, result.bad_prob);
         else general_losses(c, at, rows, b, result.bad_prob, scratch);
@@ -446,20 +463,22 @@ double sum_in_blocks(const std::vector<double>& values, BlockSums& sums) {
 }
 
 /// The sum of what the rows count for: the denominator of the gradient of a mean.
-double total_norm(const ClassLoss& c, int64_t ignored) {
-    if (!c.weighted()) return static_cast<double>(c.rows - ignored);
+Sum total_norm(const ClassLoss& c, int64_t ignored) {
+    if (!c.weighted()) return {static_cast<double>(c.rows - ignored)};
     std::vector<double> norms(c.rows);
-    BlockSums sums;
     for_each_batch(c.plan, std::min(rows_per_task(c.plan), kRows), 0,
                    [&](const Strides& at, int64_t rows, void*) {
                        int64_t label[kRows];
                        double sample[kRows], norm[kRows];
                        if (c.indices()) gather_labels(c, at, rows, label);
-                       fill_norms(c, at, rows, label, sample, norm);
+                       fill_norms(c, at, rows, label, sample, norm, nullptr);
                        for (int64_t r = 0; r < rows; ++r)
                            norms[(at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)}] = norm[r];
                    });
-    return sum_in_blocks(norms, sums);
+    if (c.options.dtype != DType::float64) return {sum_of(norms.data(), c.rows)};
+    Sum sum;
+    for (double norm : norms) add(sum, {norm});
+    return sum;
 }
 
 // ---- checks -------------------------------------------------------------------------------------------------------------------
@@ -545,8 +564,11 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
         // The gradient is written in the same pass as the losses: everything must be known to be good before.
         const int64_t ignored = c.indices() ? check_labels(target, x.shape[c.axis], options.ignore_index) : 0;
         if (kind == Scores::probs) check_unit("probs", x);
-        if (mean) c.denominator = norm = total_norm(c, ignored);
-        if (c.denominator == 0) c.denominator = std::numeric_limits<double>::infinity();
+        if (mean) {
+            c.denominator = total_norm(c, ignored);
+            norm = total(c.denominator);
+            if (norm == 0) c.denominator = {std::numeric_limits<double>::infinity()};
+        }
     }
     c.sums_norms = mean && !grad && c.weighted();
     RowLosses result;

@@ -151,12 +151,7 @@ struct Array {
             // A subclass, such as a memory map, is an array like any other.
             if (PyObject_TypeCheck(value.ptr(), reinterpret_cast<PyTypeObject*>(api.PyArray_Type_)))
                 array = py::reinterpret_borrow<py::object>(value);
-            else array = py::array::ensure(value);
-            if (!array) {
-                PyErr_Clear();
-                throw py::type_error(std::string(argument) + " cannot be made an array: got " +
-                                     type_name(value));
-            }
+            else array = converted(argument, value);
         }
         const auto known = dtype_of_numpy(fields().descr);
         if (!known) refuse(argument, fields().descr);
@@ -191,6 +186,22 @@ struct Array {
     MutableTensorView mutable_view() const { return view_of<MutableTensorView>(); }
 
   private:
+    /// What numpy.asarray makes of it. Errors of types and values become one that names the argument, with NumPy's as its cause;
+    /// any other one, such as an interrupt, is that of the object's own conversion.
+    static py::object converted(const char* argument, py::handle value) {
+        const auto& api = py::detail::npy_api::get();
+        PyObject* const made = api.PyArray_FromAny_(value.ptr(), nullptr, 0, 0,
+                                                    py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
+        if (!made) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError)) {
+                const std::string text = " cannot be made an array: got " + type_name(value);
+                py::raise_from(PyExc_TypeError, (argument + text).c_str());
+            }
+            throw py::error_already_set();
+        }
+        return py::reinterpret_steal<py::object>(made);
+    }
+
     /// Made in its place, since a copy would wait for all of its parts to be stored.
     template <class View>
     View view_of() const {

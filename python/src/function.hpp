@@ -114,7 +114,8 @@ class Function {
                                slot(Py_tp_setattro, set),    slot(Py_tp_descr_get, bind),
                                slot(Py_tp_repr, repr),       {0, nullptr}};
         PyType_Spec spec{"softloss._core.Function", sizeof(Function), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_VECTORCALL |
+                             Py_TPFLAGS_METHOD_DESCRIPTOR,
                          slots};
         PyObject* const type = PyType_FromSpec(&spec);
         if (!type) throw py::error_already_set();

@@ -11,6 +11,7 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <optional>
 #include <thread>
 
@@ -100,12 +101,17 @@ double number(const char* argument, py::handle value) {
 
 std::optional<std::int64_t> ignore_index_of(py::handle value) {
     if (value.is_none()) return std::nullopt;
-    return integer("ignore_index", value, "an integer or None");
+    const std::int64_t index = integer("ignore_index", value, "an integer or None");
+    if ((index == INT64_MAX || index == INT64_MIN) && !py::int_(index).equal(value))
+        throw py::value_error("ignore_index must fit into int64, got " + py::str(value).cast<std::string>());
+    return index;
 }
 
 bool flag(const char* argument, py::handle value) {
     const int result = PyObject_IsTrue(value.ptr());
     if (result < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+            throw py::error_already_set();
         PyErr_Clear();
         throw py::type_error(std::string(argument) + " must be a bool, got " + type_name(value));
     }
@@ -224,7 +230,7 @@ py::object row_transform(Arguments a) {
     Optional where("where", a[2]);
     check_where(where);
     TransformOptions options{axis_of(a[1]), nullptr, number("temperature", a[3])};
-    Result y(a[4], result_dtype(x, a[5]), x.shape());
+    Result y{a[4], result_dtype(x, a[5]), x.shape()};  // in this order: a dtype may be read by foreign code
     options.where = where.get();
     const TensorView in = x.view();
     const MutableTensorView to = y.view();
@@ -238,7 +244,7 @@ using Map = void (*)(const TensorView&, const MutableTensorView&);
 template <Map map>
 py::object elementwise(Arguments a) {
     const Array x("x", a[0]);
-    Result y(a[1], result_dtype(x, a[2]), x.shape());
+    Result y{a[1], result_dtype(x, a[2]), x.shape()};
     const TensorView in = x.view();
     const MutableTensorView to = y.view();
     without_gil(x.size(), [&] { map(in, to); });

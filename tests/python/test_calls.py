@@ -4,6 +4,7 @@ Lives here: every way to hand over arguments, and what a function tells of itsel
 """
 
 import copy
+import functools
 import inspect
 import pickle
 import pydoc
@@ -57,6 +58,13 @@ def test_is_a_python_function_to_all_who_ask(name):
     assert pickle._loads(pickle._dumps(function)) is function
     assert copy.copy(function) is copy.deepcopy(function) is function
     assert weakref.ref(function)() is function
+
+
+def test_has_no_other_instances():
+    kind = type(softloss.softmax)
+    for make in (kind, functools.partial(object.__new__, kind)):
+        with pytest.raises(TypeError):
+            make()
 
 
 def test_keywords():

@@ -320,6 +320,32 @@ def test_long_rows(dtype):
         reference.assert_ulps(softloss.cross_entropy_and_grad(x, target).grad, true.grad, 3)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_of_many_rows_add_no_error(reduction, seed):
+    """The weights, the temperature and what a mean divides by are one factor. float64, the dtype of the computation."""
+    rng = np.random.default_rng(seed)
+    x, target = 3 * rng.standard_normal((3000, 5)), labels(3000, 5, seed)
+    several = {"weight": rng.random(5), "sample_weight": rng.random(3000), "temperature": 1.3}
+    for options in (*({name: value} for name, value in several.items()), several):
+        for t in (target, reference.softmax(x[::-1]).astype(np.float64)):
+            true = reference.cross_entropy_and_grad(x, t, reduction=reduction, **options)
+            actual = softloss.cross_entropy_and_grad(x, t, reduction=reduction, **options)
+            reference.assert_ulps(actual.grad, true.grad, 3, f"{list(options)}, {t.dtype}", true.scale)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_weights_that_add_up_to_nothing_leave_no_gradient(dtype):
+    x = np.zeros((2, 2), dtype)
+    for options in (
+        {"weight": [1.5, -1.5]},
+        {"weight": [0, 0], "label_smoothing": 0.5},
+        {"sample_weight": [1.5, -1.5]},
+    ):
+        assert not softloss.cross_entropy_and_grad(x, [0, 1], **options).grad.any()
+    assert not softloss.cross_entropy_and_grad(x, [-100, -100]).grad.any()
+
+
 def test_options_of_soft_targets_add_no_error():
     """Each is a factor of p, the target or both, which may cancel in part. float64, the dtype of the computation."""
     rng = np.random.default_rng(2)
