@@ -388,7 +388,7 @@ template <class T>
 void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, Batch& b,
                   void* scratch) {
     const bool gradient = c.gradients.grad || c.gradients.hess;
-    const double share = total(factor_of(c, {1}));
+    const double share = gradient ? total(factor_of(c, {1})) : 0;
     for (int64_t r = 0; gradient && r < rows; ++r) {
         b.factor[r] = !c.weighted()    ? share
                       : b.norm[r] == 0 ? 0

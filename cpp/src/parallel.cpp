@@ -171,37 +171,42 @@ int threads_for([[maybe_unused]] std::int64_t work) {
 #endif
 }
 
-void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body,
-                  std::int64_t most) {
-    [[maybe_unused]] const int wanted =
-        static_cast<int>(std::min({std::int64_t{threads_for(work)}, tasks, most}));
-    const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
 #if defined(_OPENMP)
-    if (wanted > 1) {
-        const Team team(wanted);
-        char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
-        std::exception_ptr error;
-        const std::int64_t begin = CrowdedCpus::now();
-        std::atomic<std::int64_t> first{std::numeric_limits<std::int64_t>::max()};
+namespace {
+/// Apart, because small calls should not pay for the frame that it needs.
+[[gnu::noinline]] void run_team(int wanted, std::int64_t tasks, std::size_t pitch, TaskBody body) {
+    const Team team(wanted);
+    char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
+    std::exception_ptr error;
+    const std::int64_t begin = CrowdedCpus::now();
+    std::atomic<std::int64_t> first{std::numeric_limits<std::int64_t>::max()};
 #pragma omp parallel num_threads(team.size())
-        {
+    {
 #pragma omp for schedule(static) nowait
-            for (std::int64_t task = 0; task < tasks; ++task) {
-                try {
-                    body(task, scratch + pitch * omp_get_thread_num());
-                } catch (...) {  // must not leave the region
+        for (std::int64_t task = 0; task < tasks; ++task) {
+            try {
+                body(task, scratch + pitch * omp_get_thread_num());
+            } catch (...) {  // must not leave the region
 #pragma omp critical(softloss_error)
-                    error = std::current_exception();
-                }
-            }
-            const std::int64_t done = CrowdedCpus::now();
-            for (std::int64_t least = first; done < least && !first.compare_exchange_weak(least, done);) {
+                error = std::current_exception();
             }
         }
-        crowded_cpus.look(begin, first, CrowdedCpus::now(), team.size());
-        if (error) std::rethrow_exception(error);
-        return;
+        const std::int64_t done = CrowdedCpus::now();
+        for (std::int64_t least = first; done < least && !first.compare_exchange_weak(least, done);) {
+        }
     }
+    crowded_cpus.look(begin, first, CrowdedCpus::now(), team.size());
+    if (error) std::rethrow_exception(error);
+}
+}  // namespace
+#endif
+
+void parallel_for(std::int64_t tasks, [[maybe_unused]] std::int64_t work, std::size_t scratch_bytes,
+                  TaskBody body, [[maybe_unused]] std::int64_t most) {
+    const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
+#if defined(_OPENMP)
+    const int wanted = static_cast<int>(std::min({std::int64_t{threads_for(work)}, tasks, most}));
+    if (wanted > 1) return run_team(wanted, tasks, pitch, body);
 #endif
     char* const scratch = pitch ? scratch_memory(pitch) : nullptr;
     for (std::int64_t task = 0; task < tasks; ++task) body(task, scratch);

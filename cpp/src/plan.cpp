@@ -102,17 +102,17 @@ Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<c
 
 bool are_nested(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                 std::int64_t item) {
-    if (checked_size(shape) == 0) return true;
+    bool nested = true;
     for (std::size_t d = 0; d < shape.size(); ++d) {
-        if (shape[d] == 1) continue;
+        if (shape[d] == 0) return true;
         std::int64_t within = item;
         for (std::size_t e = 0; e < shape.size(); ++e) {
             if (e != d && shape[e] > 1 && std::abs(strides[e]) <= std::abs(strides[d]))
                 within += (shape[e] - 1) * std::abs(strides[e]);
         }
-        if (std::abs(strides[d]) < within) return false;
+        nested &= shape[d] == 1 || std::abs(strides[d]) >= within;
     }
-    return true;
+    return nested;
 }
 
 Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item) {
