@@ -100,27 +100,30 @@ class Team {
 
 #if defined(_OPENMP)
 /// All threads are waited for at the end of a loop. One whose CPU another program has just then, for a time slice of
-/// milliseconds, makes the call take longer than one thread alone would have taken. After such a call others do without
-/// threads: for kLeast, and twice as long as before each time that it soon happens again.
+/// milliseconds, makes the call take longer than one thread alone would have taken. When a twentieth of a second is lost, calls do
+/// without threads for the rest of that second.
 class CrowdedCpus {
   public:
     using Clock = std::chrono::steady_clock;
     static std::int64_t now() { return Clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
-    bool seen_lately() const { return until_.load(std::memory_order_relaxed) > now(); }
-    /// A loop of `threads` from `begin` to `end`, whose shares are alike; the first was done at `first`. One thread alone takes less
-    /// than all shares in turn do, where they wait for the same memory.
+    bool cost_too_much() const {
+        return lost_.load(std::memory_order_relaxed) > kMost && now() < end_.load(std::memory_order_relaxed);
+    }
+    /// A loop of `threads` from `begin` to `end`, whose shares are alike; the first was done at `first`. One thread alone takes
+    /// less than all shares in turn do, where they wait for the same memory.
     void look(std::int64_t begin, std::int64_t first, std::int64_t end, int threads) {
         if (end - first < kLate || end - begin < (first - begin) * threads * 3 / 4) return;
-        const std::int64_t before = length_.load(std::memory_order_relaxed);
-        const bool again = end - until_.load(std::memory_order_relaxed) < 8 * before;
-        const std::int64_t length = again ? std::min(2 * before, kMost) : kLeast;
-        length_.store(length, std::memory_order_relaxed);
-        until_.store(end + length, std::memory_order_relaxed);
+        if (end > end_.load(std::memory_order_relaxed)) {
+            lost_.store(0, std::memory_order_relaxed);
+            end_.store(end + kSecond, std::memory_order_relaxed);
+        }
+        lost_.fetch_add(end - first, std::memory_order_relaxed);
     }
 
   private:
-    static constexpr std::int64_t kLate = 1'000'000, kLeast = 20'000'000, kMost = 2'000'000'000;  // ns
-    std::atomic<std::int64_t> until_{std::numeric_limits<std::int64_t>::min() / 2}, length_{kLeast};
+    static constexpr std::int64_t kSecond = 1'000'000'000, kLate = kSecond / 1000,
+                                  kMost = kSecond / 20;  // ns
+    std::atomic<std::int64_t> lost_{0}, end_{std::numeric_limits<std::int64_t>::min()};
 };
 CrowdedCpus crowded_cpus;
 #endif
@@ -164,7 +167,7 @@ bool has_openmp() {
 int threads_for([[maybe_unused]] std::int64_t work) {
 #if defined(_OPENMP)
     if (work < 2 * kWorkPerThread || omp_in_parallel()) return 1;
-    if (forked.load(std::memory_order_relaxed) || crowded_cpus.seen_lately()) return 1;
+    if (forked.load(std::memory_order_relaxed) || crowded_cpus.cost_too_much()) return 1;
     return static_cast<int>(std::min<std::int64_t>(get_num_threads(), work / kWorkPerThread));
 #else
     return 1;
