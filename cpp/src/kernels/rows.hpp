@@ -1078,7 +1078,8 @@ template <class T, class Op>
         Ahead ahead{Walk::stay(x.data), Walk::stay(x.data)};
         if (rows > tile_rows)
             ahead.in = Walk::over({block.data + left * x.row, x.row, x.axis}, left, n, storage.size);
-        if (fetch_out && rows > W) ahead.out = Walk::over({part(y).data, y.row, y.axis}, left, n, storage.size);
+        if (fetch_out && rows > W)
+            ahead.out = Walk::over({part(y).data, y.row, y.axis}, left, n, storage.size);
         for (int g = 0; g * W < left; ++g) {
             T* const tile = memory + g * W;
             // Exponentials may replace the elements, but where these may be summed again.
