@@ -109,10 +109,13 @@ class CrowdedCpus {
     bool cost_too_much() const {
         return lost_.load(std::memory_order_relaxed) > kMost && now() < end_.load(std::memory_order_relaxed);
     }
-    /// A loop of `threads` from `begin` to `end`, whose shares are alike; the first was done at `first`. One thread alone takes
-    /// less than all shares in turn do, where they wait for the same memory.
-    void look(std::int64_t begin, std::int64_t first, std::int64_t end, int threads) {
-        if (end - first < kLate || end - begin < (first - begin) * threads * 3 / 4) return;
+    /// A loop from `begin` to `end`, in which the first thread was done at `first`, with `share` of the `tasks`. One thread alone
+    /// takes less than all shares in turn do, where they wait for the same memory.
+    void look(std::int64_t begin, std::int64_t first, std::int64_t end, std::int64_t share,
+              std::int64_t tasks) {
+        const double alone =
+            static_cast<double>(first - begin) * static_cast<double>(tasks) / static_cast<double>(share);
+        if (end - first < kLate || static_cast<double>(end - begin) < 0.75 * alone) return;
         if (end > end_.load(std::memory_order_relaxed)) {
             lost_.store(0, std::memory_order_relaxed);
             end_.store(end + kSecond, std::memory_order_relaxed);
@@ -198,7 +201,7 @@ namespace {
         for (std::int64_t least = first; done < least && !first.compare_exchange_weak(least, done);) {
         }
     }
-    crowded_cpus.look(begin, first, CrowdedCpus::now(), team.size());
+    crowded_cpus.look(begin, first, CrowdedCpus::now(), tasks / team.size(), tasks);
     if (error) std::rethrow_exception(error);
 }
 }  // namespace
