@@ -95,6 +95,7 @@ def test_a_thread_that_fails_disturbs_no_other(expected):
     assert together([fail, fail, lambda: wrong(expected), lambda: wrong(expected)]) == [[]] * 4
 
 
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL")
 @pytest.mark.parametrize("name", CALLS)
 def test_the_gil_is_released(name):
     """Another thread gets its turn during a call: here Python itself never takes the GIL from a thread that has it."""
