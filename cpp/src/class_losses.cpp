@@ -513,10 +513,7 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
         fail("sample_weight must have shape " + to_string(row_shape) + ", got " +
              to_string(options.sample_weight->shape));
     }
-    if (losses && !same_shape(losses->shape, row_shape))
-        fail("losses must have shape " + to_string(row_shape));
-    if (losses && !is_floating(losses->dtype)) fail("losses must be an array of floats");
-    if (losses) check_distinct(*losses, "losses");
+    check_losses(losses, row_shape);
     check_gradient(c, c.gradients.grad, "grad_out");
     check_gradient(c, c.gradients.hess, "hess_out");
     if (c.rows == 0) return;

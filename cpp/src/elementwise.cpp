@@ -157,9 +157,7 @@ void prepare(BinaryLoss& b) {
     const auto target = optional("target", &b.target);
     const auto weight = optional("weight", b.options.weight),
                pos_weight = optional("pos_weight", b.options.pos_weight);
-    if (b.losses && !same_shape(b.losses->shape, x.shape))
-        fail("losses must have shape " + to_string(x.shape));
-    if (b.losses) check_floats(*b.losses, "losses");
+    check_losses(b.losses, x.shape);
     for (const auto& [out, name] : {std::pair{b.grad, "grad_out"}, std::pair{b.hess, "hess_out"}}) {
         if (!out) continue;
         check_output(x, *out, name, b.name());

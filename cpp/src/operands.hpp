@@ -234,6 +234,13 @@ inline void check_overlap(const TensorView& x, const MutableTensorView& out, con
 inline void check_floats(const MutableTensorView& out, const char* name) {
     if (!is_floating(out.dtype)) fail(std::string(name) + " must be an array of floats");
 }
+/// An array for losses, one for each element of `shape`; it may be absent.
+inline void check_losses(const MutableTensorView* losses, std::span<const int64_t> shape) {
+    if (!losses) return;
+    if (!same_shape(losses->shape, shape)) fail("losses must have shape " + to_string(shape));
+    check_floats(*losses, "losses");
+    check_distinct(*losses, "losses");
+}
 /// An output of x's shape, of a floating dtype, that is x itself or memory of its own, in which no elements overlap.
 inline void check_output(const TensorView& x, const MutableTensorView& out, const char* out_name,
                          const char* name) {

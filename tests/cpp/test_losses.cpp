@@ -60,6 +60,26 @@ TEST_CASE("a bad label is named, and nothing is written") {
     CHECK(loss.data == std::vector<float>{-1, -1});
 }
 
+TEST_CASE("losses that overlap one another are refused, of classes and of yes or no") {
+    const float x[] = {0.5f, 1, 2, 3}, targets[] = {0, 1};
+    const std::int64_t labels[] = {0, 1}, classes[] = {2, 2}, rows[] = {2}, of_classes[] = {8, 4},
+                       of_rows[] = {4}, of_labels[] = {8}, still[] = {0};
+    float loss = -1;
+    const softloss::MutableTensorView losses{&loss, softloss::DType::float32, rows, still};
+    const softloss::TensorView logits{x, softloss::DType::float32, classes, of_classes},
+        label{labels, softloss::DType::int64, rows, of_labels},
+        logit{x, softloss::DType::float32, rows, of_rows},
+        target{targets, softloss::DType::float32, rows, of_rows};
+    const char* const text = "losses has elements that overlap each other";
+    CHECK_THROWS_WITH_AS(
+        softloss::cross_entropy(logits, label, {.reduction = softloss::Reduction::none}, &losses), text,
+        std::invalid_argument);
+    CHECK_THROWS_WITH_AS(softloss::binary_cross_entropy_with_logits(
+                             logit, target, {.reduction = softloss::Reduction::none}, &losses),
+                         text, std::invalid_argument);
+    CHECK(loss == -1);
+}
+
 TEST_CASE("an unknown instruction set is refused") {
     CHECK_THROWS_AS(softloss::set_isa("sse9"), std::invalid_argument);
 }

@@ -1046,12 +1046,9 @@ template <class T, class Op>
     const bool in_place = x.data == y.data, columns = y.row == storage.size;
     // A line of which a part goes through the caches would be read and written several times: whole ones or none. What lies
     // before the first is a block of its own.
-    const auto before = [&](const RowsOut& to) SOFTLOSS_LAMBDA {
-        return static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(to.data) % 64);
-    };
-    const std::int64_t lead = before(y);
+    const std::int64_t lead = before_line(y.data);  // bytes
     const bool streamed = options.stream && columns && (lead % storage.size | y.axis % 64) == 0 &&
-                          (!second.data || (before(second) == lead && second.axis % 64 == 0));
+                          (!second.data || (before_line(second.data) == lead && second.axis % 64 == 0));
     const int tile_rows = groups * W, head = static_cast<int>(lead / storage.size);
     int most = streamed && head > 0 && head < tile_rows ? head : tile_rows;
     Stats<T> stats[kMaxGroups];
