@@ -21,7 +21,7 @@ import softloss
 from softloss import _core
 
 # To renew after a deliberate change of the bits (say so in CHANGELOG.md): copy the digest that the failure prints.
-DIGEST = "3609298847b88a3e9a39975c1b75c70b"
+DIGEST = "28f08d38ff83d97b0c8e68e0d9d9400f"
 DIGITS = 60
 THREADS = (1, 2, 3, 7)
 BAR = 30

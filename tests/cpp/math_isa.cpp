@@ -35,19 +35,10 @@ constexpr MathFunctions<T> functions() {
                 return l.hi + l.lo;
             });
         },
-        [](const T* x, T* y, std::int64_t n) {
-            map(x, y, n, [](auto v) {
-                const decltype(v) one[1] = {v};
-                decltype(v) result[1];
-                softloss::sigmoid(one, result);
-                return result[0];
-            });
-        },
+        [](const T* x, T* y, std::int64_t n) { map(x, y, n, [](auto v) { return softloss::sigmoid(v); }); },
         [](const T* x, T* y, std::int64_t n) {
             map(x, y, n, [](auto v) { return softloss::log_sigmoid(v); });
         },
-        softloss::MathConstants<T>::kExpInverse,
-        softloss::MathConstants<T>::kExpInverseLow,
     };
 }
 

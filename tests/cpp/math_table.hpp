@@ -9,7 +9,6 @@ template <class T>
 struct MathFunctions {
     using Map = void (*)(const T* x, T* y, std::int64_t n);
     Map exp, exp_nonpositive, log, log1p, log1p_unit, sigmoid, log_sigmoid;
-    T exp_inverse, exp_inverse_low;  ///< exponentials come times a factor: 1 / factor, to twice the precision
 };
 
 struct MathTable {

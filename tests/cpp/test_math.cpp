@@ -50,19 +50,16 @@ const MathFunctions<T>& functions_of(const MathTable& table) {
     else return table.f64;
 }
 
-/// Exponentials come times a factor, which is known by its inverse.
+/// Exponentials come times a factor (kernels/math.hpp): its inverse, to twice the precision of T.
 template <class T>
-Wide<T> exp_divisor() {
-    static const auto& functions = functions_of<T>(*usable_tables().front());
-    static const Wide<T> divisor = Wide<T>(functions.exp_inverse) + functions.exp_inverse_low;
-    return divisor;
-}
+constexpr Wide<T> kExpInverse = sizeof(T) == 4 ? Wide<T>(0x1.d6b62ap-1f) - 0x1.20cdaap-28f
+                                               : Wide<T>(0x1.dfed3241a509ap-1) + 0x1.14bc69b901005p-55;
 
 template <class T>
 std::vector<Stretch<T>> stretches() {
     using F = MathFunctions<T>;
     using L = std::numeric_limits<T>;
-    const auto exp = [](Wide<T> x) { return std::exp(x) / exp_divisor<T>(); };
+    const auto exp = [](Wide<T> x) { return std::exp(x) / kExpInverse<T>; };
     const auto log = [](Wide<T> x) { return std::log(x); };
     const auto log1p = [](Wide<T> x) { return std::log1p(x); };
     // The baseline's emulated fma needs room for the low halves of its products, at both ends of the range of double.

@@ -194,6 +194,40 @@ def test_nan_stays_in_its_place(loss, dtype):
         assert np.isnan(loss(x, target))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("at", [0, 70, 1000, 5001])
+@pytest.mark.parametrize("p, z", [(0.3, 0.4), (0, 1), (1, 0), (1e-310, 1), (1e-40, 1), (NAN, 1), (NAN, 0), (-0.0, 0)])
+def test_a_rare_element_changes_no_other(dtype, at, p, z):
+    rng = np.random.default_rng(0)
+    probs, target = rng.uniform(0.01, 0.99, 5003).astype(dtype), (rng.random(5003) < 0.5).astype(dtype)
+    losses, grad = softloss.binary_cross_entropy_and_grad(probs, target, reduction="none")
+    probs[at], target[at] = p, z
+    new_losses, new_grad = softloss.binary_cross_entropy_and_grad(probs, target, reduction="none")
+    lone = softloss.binary_cross_entropy_and_grad(probs[at : at + 1], target[at : at + 1], reduction="none")
+    losses[at], grad[at] = lone.loss[0], lone.grad[0]
+    np.testing.assert_array_equal(new_losses, losses)
+    np.testing.assert_array_equal(new_grad, grad)
+    np.testing.assert_allclose(bce(probs, target), new_losses.mean(dtype=float), rtol=4 * np.finfo(dtype).eps)
+
+
+@both
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_in_place_of_what_is_no_plain_number(loss, dtype):
+    x, target = scores(loss, 5003, dtype), soft_targets(5003, dtype).round()
+    x[[3, 4000]], x[17], target[5] = NAN, -0.0, -0.0
+    and_grad = getattr(softloss, loss.__name__ + "_and_grad")
+    expected = and_grad(x, target)
+    actual = and_grad(x, target, grad_out=x)
+    np.testing.assert_equal(actual.loss, expected.loss)
+    np.testing.assert_array_equal(actual.grad, expected.grad)
+
+
+def test_a_loss_of_nothing_is_positive():
+    losses = bce(np.float32([1, 0, 1]), np.float32([1, 0, 1]), reduction="none")
+    assert not np.signbit(losses).any()
+    assert not np.signbit(bce(np.float32([1, 0]), np.float32([1, 0])))
+
+
 @both
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_to_average(loss, dtype):

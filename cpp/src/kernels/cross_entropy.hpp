@@ -132,7 +132,7 @@ void soft_gradient(const double* x, const double* q, const double* w, double* g,
             const Pair<D> result = factor * slope;
             const D low =
                 select(equal(result.lo, result.lo), result.lo, zero);  // inf - inf where it is infinite
-            store_some(g + i, canonical<double>(result.hi + low), valid);
+            store_some(g + i, canonical(result.hi + low), valid);
         });
     });
 }
@@ -155,7 +155,7 @@ void softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
     const auto s = pair_of<V<T>>(dot(y, dy, n));
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> d = (load_some(dy + i, valid) - s.hi) - s.lo;
-        store_some(dx + i, canonical<T>(load_some(y + i, valid) * d), valid);
+        store_some(dx + i, canonical(load_some(y + i, valid) * d), valid);
     });
 }
 /// y = log_softmax(x), dy, dx: (n). dx = dy - exp(y) sum(dy).
@@ -164,7 +164,7 @@ void log_softmax_backward_row(const T* y, const T* dy, T* dx, std::int64_t n) {
     const auto s = pair_of<V<T>>(sum(dy, n) / static_cast<double>(kExpFactor<T>));
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         const V<T> e = exp_nonpositive(load_some(y + i, valid)), d = load_some(dy + i, valid);
-        store_some(dx + i, canonical<T>(d - fma(e, s.hi, e * s.lo)), valid);
+        store_some(dx + i, canonical(d - fma(e, s.hi, e * s.lo)), valid);
     });
 }
 

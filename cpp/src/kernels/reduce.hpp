@@ -41,31 +41,31 @@ constexpr std::int64_t kShortRow = 64;
 template <class T>
 constexpr T kUnit = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
 
-template <class T>
+template <class V>
 struct ExpSum {
-    static constexpr T kStart = 4 * kUnit<T>;
-    V<T> head = splat<V<T>>(kStart), error = splat<V<T>>(0), fraction = splat<V<T>>(0);
+    static constexpr auto kStart = 4 * kUnit<typename LanesOf<V>::type>;
+    V head = splat<V>(kStart), error = splat<V>(0), fraction = splat<V>(0);
 
-    SOFTLOSS_INLINE void add(ExpParts<V<T>> e) {
-        const V<T> s = head + e.scale;
+    SOFTLOSS_INLINE void add(ExpParts<V> e) {
+        const V s = head + e.scale;
         error = error + (e.scale - (s - head));
         fraction = fma(e.scale, e.fraction, fraction);
         head = s;
     }
-    SOFTLOSS_INLINE Pair<V<T>> total() const { return two_sum(head - splat<V<T>>(kStart), error + fraction); }
+    SOFTLOSS_INLINE Pair<V> total() const { return two_sum(head - splat<V>(kStart), error + fraction); }
 };
 
-template <class T>
+template <class V>
 struct CarefulSum {
-    V<T> head = splat<V<T>>(0), error = splat<V<T>>(0), fraction = splat<V<T>>(0);
+    V head = splat<V>(0), error = splat<V>(0), fraction = splat<V>(0);
 
-    SOFTLOSS_INLINE void add(ExpParts<V<T>> e) {
+    SOFTLOSS_INLINE void add(ExpParts<V> e) {
         const auto s = two_sum(head, e.scale);
         error = error + s.lo;
         fraction = fma(e.scale, e.fraction, fraction);
         head = s.hi;
     }
-    SOFTLOSS_INLINE Pair<V<T>> total() const { return two_sum(head, error + fraction); }
+    SOFTLOSS_INLINE Pair<V> total() const { return two_sum(head, error + fraction); }
 };
 
 template <class V>

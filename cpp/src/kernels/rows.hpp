@@ -67,22 +67,22 @@ SOFTLOSS_INLINE Vec<T, N> spread(const Vec<T, N>& v, int r) {
 /// near: |max| <= kFar in every lane and temperature 1, the usual case. any: any maximum, any temperature.
 enum class Range { near, any };
 
-template <class T, Range R>
+template <class T, Range R, int Lanes = kLanes<T>>
 struct Reference {
+    using V = Vec<T, Lanes>;
     const Temperature<T>& temperature;
-    V<T> maximum, shift, lowest, magic;
+    V maximum, shift, lowest, magic;
 
-    SOFTLOSS_INLINE Reference(V<T> m, const Temperature<T>& t) : temperature(t), maximum(m) {
+    SOFTLOSS_INLINE Reference(V m, const Temperature<T>& t) : temperature(t), maximum(m) {
         using C = MathConstants<T>;
-        const V<T> zero = splat<V<T>>(0);
-        const V<T> z = R == Range::any ? m * splat<V<T>>(t.inverse) : m;
-        const auto far = less(splat<V<T>>(kFar<T>), abs(z));
+        const V zero = splat<V>(0);
+        const V z = R == Range::any ? m * splat<V>(t.inverse) : m;
+        const auto far = less(splat<V>(kFar<T>), abs(z));
         shift = select(far, m, zero);
-        lowest = fma(splat<V<T>>(C::kSmallestExponent), splat<V<T>>(t.value), m - shift);
-        const V<T> near = select(far, zero, z);
-        const V<T> n =
-            fma(near, splat<V<T>>(C::kEightByLn2 / 8), splat<V<T>>(C::kMagic)) - splat<V<T>>(C::kMagic);
-        magic = exp_magic(splat<V<T>>(C::kExpBias) - n);
+        lowest = fma(splat<V>(C::kSmallestExponent), splat<V>(t.value), m - shift);
+        const V near = select(far, zero, z);
+        const V n = fma(near, splat<V>(C::kEightByLn2 / 8), splat<V>(C::kMagic)) - splat<V>(C::kMagic);
+        magic = exp_magic(splat<V>(C::kExpBias) - n);
     }
     /// The reference of row r of those in the lanes, in every lane.
     SOFTLOSS_INLINE Reference(const Reference& all, int r)
@@ -91,39 +91,31 @@ struct Reference {
           shift(spread(all.shift, r)),
           lowest(spread(all.lowest, r)),
           magic(spread(all.magic, r)) {}
-    /// e[k] = exp(x[k] / temperature) in units of the reference.
-    template <int K>
-    SOFTLOSS_INLINE void exp(const V<T> (&x)[K], ExpParts<V<T>> (&e)[K]) const {
-        V<T> z[K], z_low[K];
-        unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
-            if constexpr (R == Range::near) {
-                z[k] = max(lowest, x[k]);
-            } else {
-                const V<T> d = max(lowest, x[k] - shift), inverse = splat<V<T>>(temperature.inverse);
-                z[k] = d * inverse;
-                z_low[k] = fma(d, splat<V<T>>(temperature.inverse_low), fma(d, inverse, -z[k]));
-            }
-        });
-        exp_parts<R == Range::any>(z, magic, z_low, e);
-    }
-    SOFTLOSS_INLINE ExpParts<V<T>> exp(V<T> x) const {
-        const V<T> one[1] = {x};
-        ExpParts<V<T>> e[1];
-        exp(one, e);
-        return e[0];
+    /// exp(x / temperature) in units of the reference, for one vector or several side by side.
+    template <int N>
+    SOFTLOSS_INLINE ExpParts<Vec<T, N>> exp(Vec<T, N> x) const {
+        using X = Vec<T, N>;
+        if constexpr (R == Range::near) {
+            return exp_parts(max(repeat<N>(lowest), x), repeat<N>(magic));
+        } else {
+            const X d = max(repeat<N>(lowest), x - repeat<N>(shift)), inverse = splat<X>(temperature.inverse),
+                    z = d * inverse;
+            const X z_low = fma(d, splat<X>(temperature.inverse_low), fma(d, inverse, -z));
+            return exp_parts<true>(z, repeat<N>(magic), z_low);
+        }
     }
 };
 
 /// Calls f with the Reference of these maxima that does the least work.
-template <class T, class F>
-SOFTLOSS_INLINE void with_reference(V<T> maximum, const Temperature<T>& temperature, F f) {
+template <class T, int N, class F>
+SOFTLOSS_INLINE void with_reference(Vec<T, N> maximum, const Temperature<T>& temperature, F f) {
     if constexpr (kEmulatedFma) {  // where speed is lost already: one instance
-        f(Reference<T, Range::any>(maximum, temperature));
+        f(Reference<T, Range::any, N>(maximum, temperature));
     } else {
         const bool scaled = temperature.value != 1 || temperature.inverse_low != 0;
-        if (scaled || any(less(splat<V<T>>(kFar<T>), abs(maximum))))
-            f(Reference<T, Range::any>(maximum, temperature));
-        else f(Reference<T, Range::near>(maximum, temperature));
+        if (scaled || any(less(splat<Vec<T, N>>(kFar<T>), abs(maximum))))
+            f(Reference<T, Range::any, N>(maximum, temperature));
+        else f(Reference<T, Range::near, N>(maximum, temperature));
     }
 }
 
@@ -140,32 +132,32 @@ struct Stats {
 };
 
 /// The accumulator of one class.
-template <class T, bool Others, bool Careful>
+template <class V, bool Others, bool Careful>
 struct ClassSum {
-    using Sum = Select<Careful, CarefulSum<T>, ExpSum<T>>;
-    using I = IntVec<T, kLanes<T>>;
+    using Sum = Select<Careful, CarefulSum<V>, ExpSum<V>>;
+    using I = decltype(as_int(V()));
     Sum sum;
     I maxima = splat<I>(0);
 
     /// Adds e, the exponential of x.
-    SOFTLOSS_INLINE void add(const V<T>& x, const V<T>& maximum, const ExpParts<V<T>>& e) {
+    SOFTLOSS_INLINE void add(const V& x, const V& maximum, const ExpParts<V>& e) {
         if constexpr (Others) {
             const auto is_max = equal(x, maximum);
-            sum.add({select(is_max, splat<V<T>>(0), e.scale), e.fraction});
+            sum.add({select(is_max, splat<V>(0), e.scale), e.fraction});
             maxima = maxima - is_max;
         } else {
             sum.add(e);
         }
     }
     /// The same for the first `valid` lanes alone.
-    SOFTLOSS_INLINE void add_first(const V<T>& x, const V<T>& maximum, const ExpParts<V<T>>& e, int valid) {
+    SOFTLOSS_INLINE void add_first(const V& x, const V& maximum, const ExpParts<V>& e, int valid) {
         auto inside = first_lanes<I>(valid);
         if constexpr (Others) {
             const auto is_max = equal(x, maximum) & inside;
             maxima = maxima - is_max;
             inside = inside - is_max;  // -1 - -1 = 0
         }
-        sum.add({select(inside, e.scale, splat<V<T>>(0)), select(inside, e.fraction, splat<V<T>>(0))});
+        sum.add({select(inside, e.scale, splat<V>(0)), select(inside, e.fraction, splat<V>(0))});
     }
 };
 
@@ -178,9 +170,9 @@ template <class T>
 SOFTLOSS_INLINE V<T> nans() {
     return splat<V<T>>(static_cast<T>(__builtin_nanf("")));
 }
-template <class T>
-SOFTLOSS_INLINE V<T> canonical(V<T> y) {
-    return select(equal(y, y), y, nans<T>());
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> canonical(Vec<T, N> y) {
+    return select(equal(y, y), y, splat<Vec<T, N>>(static_cast<T>(__builtin_nanf(""))));
 }
 
 /// Calls put(i, valid) for the vectors of a row of n elements. One copy of `put` serves for all where they are few, or where fma
@@ -274,18 +266,17 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, Reference<T, R> re
     };
     for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
         const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
-        ClassSum<T, Others, Careful> sum;
+        ClassSum<V<T>, Others, Careful> sum;
         std::int64_t first = chunk;
         if constexpr (K > 1) {
             for (; first + K * W <= end; first += K * W) {
-                V<T> v[K];
-                ExpParts<V<T>> e[K];
-                unrolled<K>([&](int k) SOFTLOSS_LAMBDA { v[k] = from_storage<W>(x + first + k * W); });
-                ref.exp(v, e);
-                unrolled<K>([&](int k) SOFTLOSS_LAMBDA { sum.add(v[k], ref.maximum, e[k]); });
+                const auto v = from_storage<K * W>(x + first);
+                const auto e = ref.exp(v);
+                in_turn<W>([&](V<T> x, V<T> scale, V<T> fraction)
+                               SOFTLOSS_LAMBDA { sum.add(x, ref.maximum, {scale, fraction}); },
+                           v, e.scale, e.fraction);
                 unrolled<K>([&](int k) SOFTLOSS_LAMBDA { beside(first + k * W); });
-                if (stash)
-                    unrolled<K>([&](int k) SOFTLOSS_LAMBDA { store(stash + first + k * W, e[k].value()); });
+                if (stash) store(stash + first, e.value());
             }
         }
         for_each_vector<W, (K > 1 || kEmulatedFma)>(end - first,
@@ -715,6 +706,16 @@ template <class S>
     for (; r < rows; r += W) columns.template operator()<1>(r, rows - r < W ? static_cast<int>(rows - r) : W);
 }
 
+/// Calls f.operator()<C>() if there is code for rows of C elements of S that lie one after the other.
+template <class S, class F>
+SOFTLOSS_INLINE bool with_few(std::int64_t n, const F& f) {
+    if constexpr (sizeof(S) == 4 && !kEmulatedFma) {
+        if (n == 2) return f.template operator()<2>(), true;
+        if (n == 3) return f.template operator()<3>(), true;
+    }
+    return false;
+}
+
 /// x: up to W rows of n -> n vectors, `pitch` apart; lanes without a row repeat the first. `flat` has room for W rows of
 /// kShortRow elements and one vector. `more`: rows follow these, so that a few elements beyond them may be read.
 template <class S>
@@ -760,6 +761,12 @@ template <class S>
         source = flat;
         row = n;
     }
+    if (row == n && with_few<S>(n, [&]<int C>() SOFTLOSS_LAMBDA {
+            V<T> columns[C];
+            load_short_rows(source, columns);
+            unrolled<C>([&](int c) SOFTLOSS_LAMBDA { store(tile + c * pitch, columns[c]); });
+        }))
+        return;
     // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
     V<T> columns[P];
     for (std::int64_t i = 0; i < n; i += P) {
@@ -805,16 +812,24 @@ template <class S>
         }
         return;
     }
+    S* const adjacent = reinterpret_cast<S*>(y.data);
+    const bool adjacent_rows = y.row == n * std::int64_t{sizeof(S)},
+               direct = sizeof(S) == sizeof(T) && adjacent_rows && rows == W;
+    const bool few = with_few<S>(n, [&]<int C>() SOFTLOSS_LAMBDA {
+        V<T> columns[C];
+        unrolled<C>([&](int c) SOFTLOSS_LAMBDA { columns[c] = load<V<T>>(tile + c * pitch); });
+        store_short_rows(direct ? reinterpret_cast<T*>(adjacent) : flat, columns);
+    });
+    if (few && direct) return;
     V<T> columns[P];
-    for (std::int64_t i = 0; i < n; i += P) {
+    for (std::int64_t i = 0; i < n && !few; i += P) {
         const std::int64_t first = i + P <= n || n < P ? i : n - P;
         unrolled<P>([&](int c) SOFTLOSS_LAMBDA {
             columns[c] = load<V<T>>(tile + (first + c < n ? first + c : 0) * pitch);
         });
         store_columns(flat + first, n, columns);
     }
-    if (y.row == n * std::int64_t{sizeof(S)}) {
-        S* const adjacent = reinterpret_cast<S*>(y.data);
+    if (adjacent_rows) {
         for_each_vector<W>(rows * n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
             store_some(adjacent + i, load<V<T>>(flat + i), valid);
         });
@@ -877,16 +892,16 @@ struct Ahead {
     }
 };
 
-/// Sums elements first, first + step, ... of W rows: one class of each. Exponentials are left in stash (like tile; maybe tile)
-/// where there is one.
-template <bool Others, bool Careful, class T, Range R>
-SOFTLOSS_INLINE Pair<V<T>> class_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t first,
-                                     std::int64_t end, std::int64_t step, const Reference<T, R>& ref,
-                                     Ahead& ahead, IntVec<T, kLanes<T>>& maxima) {
-    ClassSum<T, Others, Careful> sum;
+/// Sums elements first, first + step, ... of the rows in the lanes: one class of each. Exponentials are left in stash (like
+/// tile; maybe tile) where there is one.
+template <bool Others, bool Careful, class T, Range R, int N>
+SOFTLOSS_INLINE Pair<Vec<T, N>> class_sum(const T* tile, T* stash, std::int64_t pitch, std::int64_t first,
+                                          std::int64_t end, std::int64_t step, const Reference<T, R, N>& ref,
+                                          Ahead& ahead, IntVec<T, N>& maxima) {
+    ClassSum<Vec<T, N>, Others, Careful> sum;
     for (std::int64_t i = first; i < end; i += step) {
-        ahead.fetch();
-        const V<T> x = load<V<T>>(tile + i * pitch);
+        unrolled<N / kLanes<T>>([&](int) SOFTLOSS_LAMBDA { ahead.fetch(); });
+        const auto x = load<Vec<T, N>>(tile + i * pitch);
         const auto e = ref.exp(x);
         sum.add(x, ref.maximum, e);
         if (stash) store(stash + i * pitch, e.value());
@@ -912,22 +927,52 @@ SOFTLOSS_INLINE Pair<V<T>> tile_sum(const T* tile, T* stash, std::int64_t pitch,
     return fold_classes<T>(classes);
 }
 
+/// The statistics of rows shorter than kShortRow that lie in a tile, as many as the reference has lanes: W of them in each of
+/// `stats`.
+template <bool Others, class T, Range R, int N>
+SOFTLOSS_INLINE void short_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                                 const Reference<T, R, N>& ref, Ahead& ahead, Stats<T>* stats) {
+    using U = Vec<T, N>;
+    auto count = splat<IntVec<T, N>>(0);
+    // The few others may well be small: careful at once.
+    const auto sum = class_sum<Others, Others>(tile, stash, pitch, 0, n, 1, ref, ahead, count);
+    Pair<U> largest = splat_pair<U>(0, 0);
+    if constexpr (Others) largest = ref.exp(ref.maximum).pair();
+    in_turn<kLanes<T>>(
+        [&](V<T> maximum, V<T> hi, V<T> lo, V<T> top, V<T> top_low, IntVec<T, kLanes<T>> count)
+            SOFTLOSS_LAMBDA {
+                *stats++ = {maximum, {top, top_low}, {hi, lo}, convert<T>(count), tile, pitch};
+                tile += kLanes<T>;
+            },
+        ref.maximum, sum.hi, sum.lo, largest.hi, largest.lo, count);
+}
+/// The same for several W rows side by side, where they are of the usual kind; false where not.
+template <bool Others, int N, class T>
+[[gnu::noinline]] bool stats_in_step(const T* tile, T* stash, std::int64_t pitch, std::int64_t n,
+                                     const V<T>* maxima, const Temperature<T>& temperature, Ahead& walk,
+                                     Stats<T>* stats) {
+    const auto maximum = load<Vec<T, N>>(reinterpret_cast<const T*>(maxima));
+    if (any(less(splat<Vec<T, N>>(kFar<T>), abs(maximum)))) return false;
+    Ahead ahead = walk;
+    short_stats<Others>(tile, stash, pitch, n, Reference<T, Range::near, N>(maximum, temperature), ahead,
+                        stats);
+    walk = ahead;
+    return true;
+}
+
 /// The statistics of W rows that lie in a tile.
 template <bool Others, class T>
 [[gnu::noinline]] void tile_stats(const T* tile, T* stash, std::int64_t pitch, std::int64_t n, V<T> maximum,
                                   const Temperature<T>& temperature, Ahead& walk, Stats<T>& stats) {
     Ahead ahead = walk;
     with_reference<T>(maximum, temperature, [&](const auto& ref) SOFTLOSS_LAMBDA {
+        if (n < kShortRow) return short_stats<Others>(tile, stash, pitch, n, ref, ahead, &stats);
         auto maxima = splat<IntVec<T, kLanes<T>>>(0);
-        if (n < kShortRow) {  // the few others may well be small: careful at once
-            stats.sum = class_sum<Others, Others>(tile, stash, pitch, 0, n, 1, ref, ahead, maxima);
-        } else {
-            stats.sum = tile_sum<Others, false>(tile, stash, pitch, n, ref, ahead, maxima);
-        }
+        stats.sum = tile_sum<Others, false>(tile, stash, pitch, n, ref, ahead, maxima);
         if constexpr (Others) {
             stats.maxima = convert<T>(maxima);
             const auto small = less(stats.sum.hi, splat<V<T>>(kSmallOthers<T>));
-            if (n >= kShortRow && any(small)) {
+            if (any(small)) {
                 const auto careful =
                     tile_sum<true, true>(tile, static_cast<T*>(nullptr), pitch, n, ref, ahead, maxima);
                 stats.sum = {select(small, careful.hi, stats.sum.hi),
@@ -1000,7 +1045,8 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
         const int here = rows_of_group<T>(rows, g);
         const T* const tile = from + g * W;
         const RowsOut part{y.data + g * W * y.row, y.row, y.axis};
-        if (columns_fit && here == W && (n >= P || (adjacent && (more || (g + 1) * W < rows)))) {
+        if (columns_fit && here == W && (kEmulatedFma || n > 3) &&
+            (n >= P || (adjacent && (more || (g + 1) * W < rows)))) {
             // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
             V<T> columns[P];
             for (std::int64_t i = 0; i < n; i += P) {
@@ -1041,6 +1087,9 @@ template <class T, class Op>
     T* const memory = static_cast<T*>(options.scratch);
     T* const memory2 = memory + kTileBytes / sizeof(T);
     T* const flat = memory2 + kTileBytes / sizeof(T);
+    // Several W rows side by side, two where the sums are careful: there are only so many registers.
+    constexpr int kSide = sizeof(T) < 8 && kInStep > 1 ? Op::kOthers ? 2 : kInStep : 1;
+    const bool scaled = temperature.value != 1 || temperature.inverse_low != 0;
     const int groups = groups_of_tile<T>(x, storage.size, n);
     const std::int64_t pitch = (groups | 1) * W;  // odd: powers of two share a part of the cache
     const bool in_place = x.data == y.data, columns = y.row == storage.size;
@@ -1077,11 +1126,20 @@ template <class T, class Op>
             ahead.in = Walk::over({block.data + left * x.row, x.row, x.axis}, left, n, storage.size);
         if (fetch_out && rows > W)
             ahead.out = Walk::over({part(y).data, y.row, y.axis}, left, n, storage.size);
-        for (int g = 0; g * W < left; ++g) {
+        for (int g = 0; g * W < left;) {
             T* const tile = memory + g * W;
             // Exponentials may replace the elements, but where these may be summed again.
             T* const exps = !Op::kExp ? nullptr : Op::kOthers ? memory2 + g * W : tile;
+            if constexpr (kSide > 1) {
+                if (n < kShortRow && (g + kSide - 1) * W < left && !scaled &&
+                    stats_in_step<Op::kOthers, kSide * W>(tile, exps, pitch, n, maxima + g, temperature,
+                                                          ahead, stats + g)) {
+                    g += kSide;
+                    continue;
+                }
+            }
             tile_stats<Op::kOthers>(tile, exps, pitch, n, maxima[g], temperature, ahead, stats[g]);
+            ++g;
         }
         for (int g = 0; g * W < left; ++g)
             op.finish(stats[g], first + g * W, rows_of_group<T>(left, g), finishes[g]);

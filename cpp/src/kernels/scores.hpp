@@ -21,31 +21,28 @@ RowScores describe_row(const T* x, std::int64_t n, double maximum, double value,
         Pair<V<T>> weighted = splat_pair<V<T>>(0, 0), all = splat_pair<V<T>>(0, 0);
         for (std::int64_t chunk = 0; chunk < n; chunk += kChunk<T>) {
             const std::int64_t end = chunk + kChunk<T> < n ? chunk + kChunk<T> : n;
-            ExpSum<T> sum;
+            ExpSum<V<T>> sum;
             V<T> gaps = splat<V<T>>(0);
             I greater = splat<I>(0), is_max = splat<I>(0);
-            const auto add = [&]<int K>(const V<T>(&x)[K]) SOFTLOSS_LAMBDA {
-                ExpParts<V<T>> e[K];
-                ref.exp(x, e);
-                unrolled<K>([&](int k) SOFTLOSS_LAMBDA {
-                    sum.add(e[k]);
-                    gaps = fma(e[k].value(), peak - max(ref.lowest, x[k] - ref.shift), gaps);
-                    greater = greater - less(v, x[k]);
-                    is_max = is_max | equal(x[k], top);
-                });
+            const auto add = [&](auto x) SOFTLOSS_LAMBDA {
+                const auto e = ref.exp(x);
+                in_turn<W>(
+                    [&](V<T> x, V<T> scale, V<T> fraction) SOFTLOSS_LAMBDA {
+                        const ExpParts<V<T>> e{scale, fraction};
+                        sum.add(e);
+                        gaps = fma(e.value(), peak - max(ref.lowest, x - ref.shift), gaps);
+                        greater = greater - less(v, x);
+                        is_max = is_max | equal(x, top);
+                    },
+                    x, e.scale, e.fraction);
             };
             std::int64_t i = chunk;
-            for (; kInStep > 1 && i + kInStep * W <= end; i += kInStep * W) {
-                V<T> step[kInStep];
-                unrolled<kInStep>([&](int k) SOFTLOSS_LAMBDA { step[k] = load<V<T>>(x + i + k * W); });
-                add(step);
-            }
+            for (; kInStep > 1 && i + kInStep * W <= end; i += kInStep * W)
+                add(load<Vec<T, kInStep * W>>(x + i));
             for (; i < end; i += W) {
                 const int valid = static_cast<int>(end - i < W ? end - i : W);
                 // Beyond the row: so far below the maximum that it counts for nothing.
-                const V<T> one[1] = {
-                    select(first_lanes<I>(valid), load_some(x + i, valid), splat<V<T>>(-__builtin_inff()))};
-                add(one);
+                add(select(first_lanes<I>(valid), load_some(x + i, valid), splat<V<T>>(-__builtin_inff())));
             }
             all = all + sum.total();
             weighted = weighted + Pair<V<T>>{gaps, splat<V<T>>(0)};
@@ -88,7 +85,7 @@ void softmax_at(const T* x, std::int64_t n, const std::int64_t* index, std::int6
         T picked[W] = {}, e[W];
         for (int j = 0; j < valid; ++j) picked[j] = x[index[i + j]];
         exp_values(picked, W, spread(stats.maximum, 0), temperature, e);
-        store_some(prob + i, canonical<T>(finish(load<V<T>>(e))), valid);
+        store_some(prob + i, canonical(finish(load<V<T>>(e))), valid);
     });
 }
 

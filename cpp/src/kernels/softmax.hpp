@@ -48,7 +48,7 @@ struct Softmax {
         Pair<V<T>> inverse;
         bool invalid;
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, inverse.hi, e * inverse.lo); }
-        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical(y); }
         SOFTLOSS_INLINE Finish row(int r) const {
             const V<T> hi = spread(inverse.hi, r);
             return {{hi, spread(inverse.lo, r)}, any_nan<T>(hi)};
@@ -71,7 +71,7 @@ struct LogSoftmax {
     struct Finish {
         V<T> maximum, rest, inverse, inverse_low;
         bool scaled, invalid;
-        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical<T>(y); }
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return canonical(y); }
         SOFTLOSS_INLINE Finish row(int r) const {
             const V<T> l = spread(rest, r);
             return {spread(maximum, r), l, inverse, inverse_low, scaled, any_nan<T>(l)};
@@ -185,7 +185,7 @@ struct Labels {
     SOFTLOSS_INLINE void put_loss(const Stats<T>& stats, Pair<V<T>> rest, V<T> x, std::int64_t first,
                                   int count) const {
         const V<T> value =
-            select(ignored(labels(first, count)), splat<V<T>>(0), canonical<T>(loss(stats.maximum, x, rest)));
+            select(ignored(labels(first, count)), splat<V<T>>(0), canonical(loss(stats.maximum, x, rest)));
         store_some(static_cast<T*>(c.loss) + first, value, count);
     }
 };
@@ -218,8 +218,8 @@ struct ClassGradient {
         }
         bool invalid;
         /// A row that is ignored has its values whatever it holds.
-        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return select(kept, canonical<T>(y), splat<V<T>>(0)); }
-        SOFTLOSS_INLINE V<T> mended_second(V<T> y) const { return select(kept, canonical<T>(y), hess_min); }
+        SOFTLOSS_INLINE V<T> mended(V<T> y) const { return select(kept, canonical(y), splat<V<T>>(0)); }
+        SOFTLOSS_INLINE V<T> mended_second(V<T> y) const { return select(kept, canonical(y), hess_min); }
         SOFTLOSS_INLINE V<T> operator()(V<T> e) const { return fma(e, scale.hi, e * scale.lo); }
         SOFTLOSS_INLINE V<T> at(std::int64_t i, V<T> y) const {
             return select(equal(label, splat<IntVec<T, W>>(static_cast<typename IntOf<T>::type>(i))),
@@ -252,7 +252,7 @@ struct ClassGradient {
         const V<T> off =
             select(equal(x, stats.maximum) & equal(stats.maxima, one), share.hi + share.lo, one - p_hi);
         V<T> at = -(factor.hi * off);
-        at = canonical<T>(select(kept, at, zero));
+        at = canonical(select(kept, at, zero));
         if (!stats.tile) store(at_label, at);
         const V<T> at_maximum = select(equal(stats.maxima, one), share.hi,
                                        one - fma(stats.largest.hi, inv.hi, stats.largest.hi * inv.lo));

@@ -102,8 +102,10 @@ struct BinaryBlock {
     bool summed;  ///< the sum of the losses is wanted
 };
 struct BinaryTotal {
-    double loss;             ///< where summed
-    bool bad_x, bad_target;  ///< an element of x (of probabilities), of target lies outside [0, 1]
+    double loss;  ///< where summed
+    bool bad_x,
+        bad_target;  ///< an element of x (of probabilities), of target lies outside [0, 1]; where nothing is
+                     ///< written, for else the caller knows before
 };
 template <class T>
 using BinaryKernel = BinaryTotal (*)(const BinaryBlock<T>& b, std::int64_t n);

@@ -83,12 +83,21 @@ SOFTLOSS_INLINE void unrolled(F f) {
         SOFTLOSS_LAMBDA { (f(static_cast<int>(I)), ...); }(make_indices<N>());
 }
 
-/// Vectors that go through a long chain of operations side by side, step by step: a CPU looks only so far ahead for others
-/// that it could work on while one waits for itself.
+/// Logical vectors that go through a long chain of operations side by side, as one that is wider: a CPU looks only so far
+/// ahead for others that it could work on while one waits for itself. Where there are few registers, the gain is not worth
+/// the code: but for what is made of floats one by one.
 #if defined(__AVX512F__)
 constexpr int kInStep = 4;
+template <class S>
+constexpr int kElementsInStep = 4;
 #else
 constexpr int kInStep = 1;
+template <class S>
+constexpr int kElementsInStep = 1;
+#if defined(__AVX2__)
+template <>
+constexpr int kElementsInStep<float> = 2;
+#endif
 #endif
 
 template <class T, int N>
@@ -156,6 +165,27 @@ SOFTLOSS_INLINE V iota() {
     } else {
         const auto half = iota<decltype(V::lo)>();
         return V{half, half + splat<decltype(V::lo)>(LanesOf<V>::count / 2)};
+    }
+}
+
+/// v as often as it goes into N lanes.
+template <int N, class T, int M>
+SOFTLOSS_INLINE Vec<T, N> repeat(Vec<T, M> v) {
+    if constexpr (N == M) {
+        return v;
+    } else {
+        const auto half = repeat<N / 2>(v);
+        return {half, half};
+    }
+}
+/// Calls f with the vectors of W lanes of which wider ones consist, in order.
+template <int W, class F, class V, class... Others>
+SOFTLOSS_INLINE void in_turn(F&& f, V v, Others... others) {
+    if constexpr (LanesOf<V>::count == W) {
+        f(v, others...);
+    } else {
+        in_turn<W>(f, v.lo, others.lo...);
+        in_turn<W>(f, v.hi, others.hi...);
     }
 }
 
@@ -285,6 +315,12 @@ SOFTLOSS_INLINE Vec<T, N> abs(Vec<T, N> a) {
     using I = IntVec<T, N>;
     constexpr auto kMagnitude = static_cast<typename IntOf<T>::type>(~(1ull << (8 * sizeof(T) - 1)));
     return as_float<T>(as_int(a) & splat<I>(kMagnitude));
+}
+
+/// -|a|
+template <class T, int N>
+SOFTLOSS_INLINE Vec<T, N> minus_abs(Vec<T, N> a) {
+    return as_float<T>(as_int(a) | as_int(splat<Vec<T, N>>(T(-0.0))));
 }
 
 // ---- fma, max: one instruction where there is one ---------------------------------------------------------------
@@ -639,6 +675,61 @@ template <class T, int N, int P>
 SOFTLOSS_INLINE void store_columns(T* p, std::int64_t row, Vec<T, N> (&columns)[P]) {
     transpose(columns);
     store_pieces(p, row, columns);
+}
+
+/// Lane i: element Of::at(i) of the vectors v, one after the other; those of v[0] ... v[K] are in their place, for now.
+template <class Of, int K, class T, int N, int C>
+SOFTLOSS_INLINE Vec<T, N> picked(const Vec<T, N> (&v)[C]) {
+    return [&]<std::size_t... I>(Indices<I...>) SOFTLOSS_LAMBDA {
+        if constexpr (K == 1) {
+            constexpr auto index = [](int i) { return Of::at(i) < 2 * N ? Of::at(i) : 0; };
+            return Vec<T, N>{__builtin_shufflevector(v[0].raw, v[1].raw, index(static_cast<int>(I))...)};
+        } else {
+            constexpr auto index = [](int i) { return Of::at(i) / N == K ? Of::at(i) % N + N : i; };
+            const auto before = picked<Of, K - 1>(v);
+            return Vec<T, N>{__builtin_shufflevector(before.raw, v[K].raw, index(static_cast<int>(I))...)};
+        }
+    }(make_indices<N>());
+}
+/// Where the elements of column c lie in rows of C, and where those of the k-th vector of rows lie in columns of N.
+template <int C, int c>
+struct InRows {
+    static constexpr int at(int i) { return C * i + c; }
+};
+template <int C, int N, int k>
+struct InColumns {
+    static constexpr int at(int i) { return (k * N + i) % C * N + (k * N + i) / C; }
+};
+/// columns[c], lane r = p[C r + c]: N adjacent rows of C elements.
+template <int C, class T, int N>
+SOFTLOSS_INLINE void load_short_rows(const T* p, Vec<T, N> (&columns)[C]) {
+    if constexpr (kNative<T, N>) {
+        Vec<T, N> v[C];
+        unrolled<C>([&](int k) SOFTLOSS_LAMBDA { v[k] = load<Vec<T, N>>(p + k * N); });
+        [&]<std::size_t... c>(Indices<c...>) SOFTLOSS_LAMBDA {
+            ((columns[c] = picked<InRows<C, static_cast<int>(c)>, C - 1>(v)), ...);
+        }(make_indices<C>());
+    } else {
+        Vec<T, N / 2> lo[C], hi[C];
+        load_short_rows(p, lo);
+        load_short_rows(p + C * N / 2, hi);
+        unrolled<C>([&](int c) SOFTLOSS_LAMBDA { columns[c] = {lo[c], hi[c]}; });
+    }
+}
+/// The reverse.
+template <int C, class T, int N>
+SOFTLOSS_INLINE void store_short_rows(T* p, const Vec<T, N> (&columns)[C]) {
+    if constexpr (kNative<T, N>) {
+        [&]<std::size_t... k>(Indices<k...>) SOFTLOSS_LAMBDA {
+            (store(p + k * N, picked<InColumns<C, N, static_cast<int>(k)>, C - 1>(columns)), ...);
+        }(make_indices<C>());
+    } else {
+        Vec<T, N / 2> half[C];
+        unrolled<C>([&](int c) SOFTLOSS_LAMBDA { half[c] = columns[c].lo; });
+        store_short_rows(p, half);
+        unrolled<C>([&](int c) SOFTLOSS_LAMBDA { half[c] = columns[c].hi; });
+        store_short_rows(p + C * N / 2, half);
+    }
 }
 
 // ---- memory without computing --------------------------------------------------------------------------------------
