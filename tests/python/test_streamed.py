@@ -38,7 +38,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("dtype, n, offset", [*CASES, (np.float32, 128, 0)])  # the shortest
+SHORT = [(np.float32, 128, 0), (np.float32, 128, 4), (np.float32, 100, 4), (np.float32, 65, 3), (np.float64, 65, 2)]
+
+
+@pytest.mark.parametrize("dtype, n, offset", [*CASES, *SHORT])
 def test_streamed_transforms(dtype, n, offset):
     x = logits(n, dtype)
     for function in (softloss.softmax, softloss.log_softmax):
@@ -85,6 +88,18 @@ def test_streamed_hessians(dtype, n, offset):
     softloss.cross_entropy_grad_hess(grad, target, grad_out=grad, hess_out=hess)
     assert grad.tobytes() == np.concatenate([part.grad for part in expected]).tobytes()
     assert hess.tobytes() == np.concatenate([part.hess for part in expected]).tobytes()
+
+
+def test_streamed_from_rows_apart():
+    """Lines that rows share, where what lies beside a row of logits is none of theirs."""
+    x = logits(104, np.float32)[:, 1:102]
+    expected = np.concatenate([softloss.log_softmax(part) for part in np.array_split(x, PIECES)])
+    out, room, first = memory(x.shape, np.float32, 5)
+    softloss.log_softmax(x, out=out)
+    assert out.tobytes() == expected.tobytes()
+    softloss.log_softmax(x[::-1], out=out)
+    assert out.tobytes() == expected[::-1].tobytes()
+    assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
 
 
 def test_streamed_rows_apart():

@@ -337,7 +337,7 @@ SOFTLOSS_INLINE V log1p(V y) {
     return log1p(y, splat<V>(0));
 }
 
-/// The same for 0 <= y <= 1, where a polynomial is enough for float: rounded, <= 1.13 ULP; double as above.
+/// The same for 0 <= y <= 1, where a polynomial is enough for float: rounded, <= 1.31 ULP; double as above.
 template <class V>
 SOFTLOSS_INLINE Pair<V> log1p_unit_parts(V y, V y_low) {
     using T = typename LanesOf<V>::type;

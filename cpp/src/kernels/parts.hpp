@@ -130,8 +130,10 @@ template <class T, class Op>
                     if (to.data) to.data += r * to.row + range.first * std::int64_t{sizeof(T)};
                     return to;
                 };
+                SharedLine<T> shared[2];
                 write_rows<T, Op>(part(x), part(y), part(second), 1, range.n, finish, stats.maximum,
-                                  temperature, static_cast<T*>(scratch), 0, stashed, options.stream);
+                                  temperature, static_cast<T*>(scratch), 0, stashed, options.stream, shared);
+                for (SharedLine<T>& line : shared) line.flush();
                 if (options.stream) fence();
             });
         }

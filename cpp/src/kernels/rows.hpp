@@ -331,9 +331,49 @@ SOFTLOSS_INLINE void stream_line(const From* from, S* y, Finish finish) {
     }
 }
 
-/// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_.
+/// A line that rows share, until it is whole: a part that goes through the caches would take its neighbours along. A vector of
+/// results is a line.
+template <class S>
+struct SharedLine {
+    S line[kLine<S>];
+    S* to = nullptr;  ///< where it begins
+    std::int64_t held = 0;
+
+    /// What is held, as it is.
+    [[gnu::noinline]] void flush() {
+        if (held > 0) __builtin_memcpy(to, line, held * sizeof(S));
+        held = 0;
+    }
+    /// What of a row at y, finish(from[0]) and so on, lies before its first whole line. `joined`: what lies before `from` may be
+    /// read.
+    template <class Finish>
+    SOFTLOSS_INLINE void begin(S* y, const S* from, bool joined, Finish finish) {
+        using L = Vec<S, kLine<S>>;
+        if (held == 0 && before_line(y) == 0) return;
+        const bool whole = held > 0 && joined && to + held == y;
+        const L v = finish(load<L>(whole ? from - held : from));
+        if (!whole) return begin_alone(y, v);
+        const auto before = first_lanes<IntVec<S, kLine<S>>>(static_cast<int>(held));
+        stream(to, select(before, load<L>(line), v));
+        held = 0;
+    }
+    [[gnu::noinline]] void begin_alone(S* y, Vec<S, kLine<S>> v) {
+        flush();
+        if (const int head = static_cast<int>(before_line(y)); head > 0) store_first(y, v, head);
+    }
+    /// What lies behind its last one: the first n of v.
+    SOFTLOSS_INLINE void end(S* y, Vec<S, kLine<S>> v, std::int64_t n) {
+        store(line, v);
+        to = y;
+        held = n;
+    }
+};
+
+/// y[i] = finish(from[i]) for n adjacent elements, in whole lines of 64 bytes; past the caches where stream_, then with the line
+/// that it shares with the row before, if that is the last that `shared` has seen and is `joined`.
 template <class S, class From, class Finish>
-SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stream_, Finish finish) {
+SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stream_, SharedLine<S>& shared,
+                               bool joined, Finish finish) {
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     std::int64_t i = 0;
@@ -345,8 +385,11 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
     const bool lines =
         !kEmulatedFma && n >= 2 * kLine<S> && reinterpret_cast<std::uintptr_t>(y) % sizeof(S) == 0;
     if (lines && stream_) {
-        for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
+        if constexpr (kLine<S> == W) shared.begin(y, from, joined, finish);
+        else for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
         for (i = head; i + kLine<S> <= n; i += kLine<S>) stream_line(from + i, y + i, finish);
+        if constexpr (kLine<S> == W)
+            return shared.end(y + i, finish(load_first<W>(from + i, static_cast<int>(n - i))), n - i);
     } else if (lines && static_cast<const void*>(from) != static_cast<const void*>(y)) {
         for (; i < kLine<S>; i += W)
             put(i, W);  // a line as it lies; what it shares with the next is made twice
@@ -467,20 +510,6 @@ SOFTLOSS_INLINE void write_exponentials(const S* x, S* y, std::int64_t n, bool s
     });
 }
 
-/// A line that rows share, until it is whole: a part that goes through the caches would take its neighbours along.
-template <class S>
-struct SharedLine {
-    S line[kLine<S>];
-    S* to = nullptr;  ///< where it begins
-    std::int64_t held = 0;
-
-    /// What is held, as it is.
-    SOFTLOSS_INLINE void flush() {
-        if (held > 0) __builtin_memcpy(to, line, held * sizeof(S));
-        held = 0;
-    }
-};
-
 /// Rows of exponentials, `pitch` apart, which are written past the caches, line by line, while others are summed: a row at a
 /// time, memory and arithmetic would wait for each other.
 template <class S, class Finish>
@@ -503,19 +532,11 @@ struct LineWriters {
         SOFTLOSS_INLINE void operator()(std::int64_t i) const {
             if (head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
         }
-        /// What lies before and behind the lines.
+        /// What lies before and behind the lines; the exponentials go on behind the row, as far as a vector does.
         SOFTLOSS_INLINE void ends(SharedLine<S>& shared) const {
             const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
-            if (shared.held + head == kLine<S> && shared.to + shared.held == y) {
-                write_row(from, shared.line + shared.held, head, false, finish);
-                stream(shared.to, load<V<S>>(shared.line));
-            } else {
-                shared.flush();
-                write_row(from, y, head, false, finish);
-            }
-            write_row(from + last, shared.line, n - last, false, finish);
-            shared.to = y + last;
-            shared.held = n - last;
+            shared.begin(y, from, true, finish);
+            shared.end(y + last, finish(load<V<S>>(from + last)), n - last);
         }
     };
     SOFTLOSS_INLINE Row operator[](int r) const {
@@ -530,15 +551,17 @@ template <class S, class Op>
                                        std::int64_t pitch, const RowOptions& options, Op& op) {
     using T = Compute<S>;
     const Temperature<T> temperature(options.temperature);
-    T* const stash = static_cast<T*>(options.scratch);
+    T* const stash =
+        static_cast<T*>(options.scratch) + kLanes<T>;  // what lies before may be read by SharedLine
     Stats<T> stats;
     typename Op::Finish finish;
     LineWriters<S, typename Op::Finish> writers{finish, pitch, n, stash, y};
     SharedLine<S> shared;
-    const auto write = [&](int r) SOFTLOSS_LAMBDA {
+    const auto write = [&](int r) __attribute__((noinline)) {  // seldom called
         const auto row = writers[r];
-        if (row.finish.invalid) fill_row(row.y, n, row.finish.mended(nans<T>()));
-        else write_row(row.from, row.y, n, true, row.finish);
+        if (row.finish.invalid) return fill_row(row.y, n, row.finish.mended(nans<T>()));
+        for (std::int64_t i = 0; i < n; i += kLine<S>) row(i);
+        row.ends(shared);
     };
     V<T> maximum = rows_max<S>(x, 0, rows, together, n);
     for (std::int64_t first = 0; first < rows; first += together) {
@@ -572,8 +595,8 @@ template <class S, class Op>
     if constexpr (Op::kLabels) op.after(last, static_cast<int>(rows - last));
 }
 
-/// Bytes of the shortest row worth to be streamed: of whole lines alone; of any other, whose ends go through the caches.
-constexpr std::int64_t kStreamedLines = 512, kStreamedRow = 768;
+/// Bytes of the shortest row worth to be streamed where its ends, or what is put in afterwards, go through the caches.
+constexpr std::int64_t kStreamedRow = 768;
 
 /// y (and second) of `count` rows along the vectors from x, or from their exponentials in stash (count, pitch) where these are
 /// `stashed`; else stash is memory for less than a line of them.
@@ -581,7 +604,7 @@ template <class S, class Op>
 [[gnu::noinline]] void write_rows(RowsIn x, RowsOut y, RowsOut second, int count, std::int64_t n,
                                   const typename Op::Finish& finishes, const V<Compute<S>>& maximum,
                                   const Temperature<Compute<S>>& temperature, Compute<S>* stash,
-                                  std::int64_t pitch, bool stashed, bool streamed) {
+                                  std::int64_t pitch, bool stashed, bool streamed, SharedLine<S>* shared) {
     using T = Compute<S>;
     for (int r = 0; r < count; ++r) {
         const auto finish = finishes.row(r);
@@ -605,9 +628,9 @@ template <class S, class Op>
             if (finish.invalid) {
                 fill_row(yr, n, mended(nans<T>()));
             } else if constexpr (!Op::kExp) {
-                write_row(xr, yr, n, streamed, f);
+                write_row(xr, yr, n, streamed, shared[k], x.row == n * std::int64_t{sizeof(S)}, f);
             } else if (stashed) {
-                write_row(stash + r * pitch, yr, n, streamed, f);
+                write_row(stash + r * pitch, yr, n, streamed, shared[k], true, f);
             } else {
                 write_exponentials(xr, yr, n, streamed, spread(maximum, r), temperature, stash, f);
             }
@@ -622,10 +645,13 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     using T = Compute<S>;
     constexpr int W = kLanes<T>;
     const Temperature<T> temperature(options.temperature);
-    T* const stash = static_cast<T*>(options.scratch);
+    T* const stash =
+        static_cast<T*>(options.scratch) + kLanes<T>;  // what lies before may be read by SharedLine
     const std::int64_t bytes = n * std::int64_t{sizeof(S)};
-    const bool whole = (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0 && !Op::kLabels;
-    const bool streamed = options.stream && bytes >= (whole ? kStreamedLines : kStreamedRow);
+    // Every line is whole: its rows are joined by SharedLine, or need not be.
+    const bool whole = (y.row == bytes && kLine<S> == W) ||
+                       (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0;
+    const bool streamed = options.stream && (bytes >= kStreamedRow || (whole && !Op::kLabels));
     const bool stashed = Op::kExp && fits_stash<T>(n);
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
@@ -640,6 +666,10 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     // this one out of the caches. Where groups are small, what is fetched into the second cache is the group after that.
     const bool early = Op::kResults == 0 || n <= kTogether;
     const int lead = together == W ? 2 : 1;
+    SharedLine<S> shared[2];  // of the results
+    const auto flush = [&]() SOFTLOSS_LAMBDA {
+        for (SharedLine<S>& line : shared) line.flush();
+    };
     V<T> maximum = rows_max<S>(x, 0, rows, together, n);
     for (std::int64_t first = 0; first < rows; first += together) {
         const int count = static_cast<int>(rows - first < together ? rows - first : together);
@@ -660,10 +690,14 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
         if (early) maximum = rows_max<S>(x, first + together, rows, together, n);
         if constexpr (Op::kResults > 0)
             write_rows<S, Op>(from(x), from(y), from(second), count, n, finishes, stats.maximum, temperature,
-                              stash, pitch, stashed, streamed);
-        if constexpr (Op::kLabels) op.after(first, count);
+                              stash, pitch, stashed, streamed, shared);
+        if constexpr (Op::kLabels) {
+            flush();
+            op.after(first, count);
+        }
         if (!early) maximum = rows_max<S>(x, first + together, rows, together, n);
     }
+    flush();
 }
 
 // ---- rows across the vectors ----------------------------------------------------------------------------------

@@ -784,9 +784,13 @@ constexpr int kLanes = 64 / sizeof(T);
 
 template <int N>
 SOFTLOSS_INLINE Vec<float, N> from_storage(const bfloat16* p) {
-    const auto u =
-        convert<std::uint32_t>(load<Vec<std::uint16_t, N>>(reinterpret_cast<const std::uint16_t*>(p)));
-    return as_float<float>(shift_left<16>(u));
+    if constexpr (N > 16) {  // so that a register is filled from memory, not from another one
+        return {from_storage<N / 2>(p), from_storage<N / 2>(p + N / 2)};
+    } else {
+        const auto u =
+            convert<std::uint32_t>(load<Vec<std::uint16_t, N>>(reinterpret_cast<const std::uint16_t*>(p)));
+        return as_float<float>(shift_left<16>(u));
+    }
 }
 template <int N>
 SOFTLOSS_INLINE void to_storage(bfloat16* p, Vec<float, N> v) {
