@@ -56,7 +56,7 @@ def test_streamed_transforms(dtype, n, offset):
         assert out.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("dtype, n, offset", CASES)
+@pytest.mark.parametrize("dtype, n, offset", [*CASES, *SHORT])
 def test_streamed_gradients(dtype, n, offset):
     x = logits(n, dtype)
     target = np.random.default_rng(0).integers(0, n, len(x))

@@ -26,7 +26,8 @@
 //   Op::kResults     how many results there are for an element: 0, 1 or 2 (the second is finish.second(vector), mended by
 //                    .mended_second);
 //   Op::kLabels      the result at one place of each row is another: finish.at(i, results of element i of W rows) across the
-//                    vectors; op.after(first row, rows) puts it there when rows along them are written.
+//                    vectors; along them, op.label(first row) and op.at_label[row] have them, or op.after(first row, rows)
+//                    puts them there when all is written.
 // The passes that all operations share are functions of their own, to keep the library small.
 #pragma once
 
@@ -344,14 +345,15 @@ struct SharedLine {
         if (held > 0) __builtin_memcpy(to, line, held * sizeof(S));
         held = 0;
     }
-    /// What of a row at y, finish(from[0]) and so on, lies before its first whole line. `joined`: what lies before `from` may be
-    /// read.
+    /// What of a row at y, finish(from[0]) and so on, lies before its first whole line; finish(vector, element of its first lane).
+    /// `joined`: what lies before `from` may be read.
     template <class Finish>
     SOFTLOSS_INLINE void begin(S* y, const S* from, bool joined, Finish finish) {
         using L = Vec<S, kLine<S>>;
         if (held == 0 && before_line(y) == 0) return;
         const bool whole = held > 0 && joined && to + held == y;
-        const L v = finish(load<L>(whole ? from - held : from));
+        const std::int64_t first = whole ? -held : 0;
+        const L v = finish(load<L>(from + first), first);
         if (!whole) return begin_alone(y, v);
         const auto before = first_lanes<IntVec<S, kLine<S>>>(static_cast<int>(held));
         stream(to, select(before, load<L>(line), v));
@@ -385,7 +387,8 @@ SOFTLOSS_INLINE void write_row(const From* from, S* y, std::int64_t n, bool stre
     const bool lines =
         !kEmulatedFma && n >= 2 * kLine<S> && reinterpret_cast<std::uintptr_t>(y) % sizeof(S) == 0;
     if (lines && stream_) {
-        if constexpr (kLine<S> == W) shared.begin(y, from, joined, finish);
+        if constexpr (kLine<S> == W)
+            shared.begin(y, from, joined, [&](V<T> v, std::int64_t) SOFTLOSS_LAMBDA { return finish(v); });
         else for_each_vector<W>(head, put);  // nothing of a line that goes past the caches may be in them
         for (i = head; i + kLine<S> <= n; i += kLine<S>) stream_line(from + i, y + i, finish);
         if constexpr (kLine<S> == W)
@@ -511,37 +514,60 @@ SOFTLOSS_INLINE void write_exponentials(const S* x, S* y, std::int64_t n, bool s
 }
 
 /// Rows of exponentials, `pitch` apart, which are written past the caches, line by line, while others are summed: a row at a
-/// time, memory and arithmetic would wait for each other.
-template <class S, class Finish>
+/// time, memory and arithmetic would wait for each other. Where Labels, the result at `label` of each row is another.
+template <class S, class Finish, bool Labels>
 struct LineWriters {
     static_assert(kLine<S> == kLanes<S>, "a vector of results is a line");
     const Finish& finish;
     std::int64_t pitch, n;
     const S* from;
     RowsOut y;
+    const std::int64_t* label = nullptr;
+    const S* at_label = nullptr;
     int count = 0;
 
     struct Row {
         static constexpr int kInStep = 1;  // a line at a time
         const S* from;
         S* y;
-        std::int64_t n, head;
+        std::int64_t n, head, label;
+        S at_label;
         Plain<decltype(Finish().row(0))> finish;
 
-        /// The line that belongs to vector i = 0, W, 2 W, ...
+        /// The line that belongs to vector i = 0, W, 2 W, ..., but for the label.
         SOFTLOSS_INLINE void operator()(std::int64_t i) const {
             if (head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
         }
-        /// What lies before and behind the lines; the exponentials go on behind the row, as far as a vector does.
+        /// Results of the elements from `first` on, that of the label among them.
+        SOFTLOSS_INLINE V<S> labelled(V<S> e, std::int64_t first) const {
+            if constexpr (Labels) {
+                using I = IntVec<S, kLanes<S>>;
+                const auto lane = splat<I>(static_cast<typename IntOf<S>::type>(label - first));
+                return select(equal(iota<I>(), lane), splat<V<S>>(at_label), finish(e));
+            } else {
+                return finish(e);
+            }
+        }
+        /// What lies before and behind the lines, and the label's line once more; the exponentials go on behind the row, as far
+        /// as a vector does.
         SOFTLOSS_INLINE void ends(SharedLine<S>& shared) const {
             const std::int64_t last = head + (n - head) / kLine<S> * kLine<S>;
-            shared.begin(y, from, true, finish);
-            shared.end(y + last, finish(load<V<S>>(from + last)), n - last);
+            shared.begin(y, from, true,
+                         [&](V<S> e, std::int64_t first) SOFTLOSS_LAMBDA { return labelled(e, first); });
+            shared.end(y + last, labelled(load<V<S>>(from + last), last), n - last);
+            if (Labels && head <= label && label < last) {
+                const std::int64_t first = label - (label - head) % kLine<S>;
+                stream(y + first, labelled(load<V<S>>(from + first), first));
+            }
         }
     };
     SOFTLOSS_INLINE Row operator[](int r) const {
         S* const row = reinterpret_cast<S*>(y.data + r * y.row);
-        return {from + r * pitch, row, r < count ? n : 0, before_line(row), finish.row(r)};
+        const bool labels = Labels && r < count;
+        return {from + r * pitch,       row,
+                r < count ? n : 0,      before_line(row),
+                labels ? label[r] : -1, labels ? at_label[r] : S(0),
+                finish.row(r)};
     }
 };
 
@@ -555,7 +581,7 @@ template <class S, class Op>
         static_cast<T*>(options.scratch) + kLanes<T>;  // what lies before may be read by SharedLine
     Stats<T> stats;
     typename Op::Finish finish;
-    LineWriters<S, typename Op::Finish> writers{finish, pitch, n, stash, y};
+    LineWriters<S, typename Op::Finish, Op::kLabels> writers{finish, pitch, n, stash, y};
     SharedLine<S> shared;
     const auto write = [&](int r) __attribute__((noinline)) {  // seldom called
         const auto row = writers[r];
@@ -576,11 +602,11 @@ template <class S, class Op>
             if (r < count) writers[r].ends(shared);
             else write(r);
         }
-        if constexpr (Op::kLabels) {
-            shared.flush();
-            if (first > 0) op.after(first - together, together);
-        }
         op.finish(stats, first, count, finish);
+        if constexpr (Op::kLabels) {
+            writers.label = op.label(first);
+            writers.at_label = op.at_label;
+        }
         writers.from = exps;
         writers.y = {y.data + first * y.row, y.row, y.axis};
         writers.count = count;
@@ -591,8 +617,6 @@ template <class S, class Op>
     }
     for (int r = 0; r < writers.count; ++r) write(r);
     shared.flush();
-    const std::int64_t last = (rows - 1) / together * together;
-    if constexpr (Op::kLabels) op.after(last, static_cast<int>(rows - last));
 }
 
 /// Bytes of the shortest row worth to be streamed where its ends, or what is put in afterwards, go through the caches.
@@ -648,19 +672,20 @@ SOFTLOSS_INLINE void rows_along(RowsIn x, RowsOut y, RowsOut second, std::int64_
     T* const stash =
         static_cast<T*>(options.scratch) + kLanes<T>;  // what lies before may be read by SharedLine
     const std::int64_t bytes = n * std::int64_t{sizeof(S)};
+    const bool stashed = Op::kExp && fits_stash<T>(n);
+    // Halves are so little to write that it gains nothing.
+    constexpr bool kOverlaps = Op::kExp && Op::kResults == 1 && !kEmulatedFma && sizeof(S) == sizeof(T);
+    const bool overlaps =
+        kOverlaps && stashed && (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
     // Every line is whole: its rows are joined by SharedLine, or need not be.
     const bool whole = (y.row == bytes && kLine<S> == W) ||
                        (reinterpret_cast<std::uintptr_t>(y.data) | y.row | bytes) % 64 == 0;
-    const bool streamed = options.stream && (bytes >= kStreamedRow || (whole && !Op::kLabels));
-    const bool stashed = Op::kExp && fits_stash<T>(n);
+    const bool streamed = options.stream && (bytes >= kStreamedRow || (whole && (!Op::kLabels || overlaps)));
     const std::int64_t pitch =
         ((n + W - 1) / W | 1) * W;  // odd: rows apart by a power of two share a part of the cache
     const int together = n > kTogether ? 1 : static_cast<int>(kTogether / n < W ? kTogether / n : W);
-    // Halves are so little to write that it gains nothing.
-    if constexpr (Op::kExp && Op::kResults == 1 && !kEmulatedFma && sizeof(S) == sizeof(T)) {
-        const bool aligned = (reinterpret_cast<std::uintptr_t>(y.data) | y.row) % sizeof(S) == 0;
-        if (streamed && stashed && aligned)
-            return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
+    if constexpr (kOverlaps) {
+        if (streamed && overlaps) return rows_overlapped<S>(x, y, rows, n, together, pitch, options, op);
     }
     // The maxima of the next group come before this one is written, unless rows are long: to read the next one would drive
     // this one out of the caches. Where groups are small, what is fetched into the second cache is the group after that.

@@ -274,6 +274,7 @@ struct ClassGradient {
         exp_values(value, W, stats.maximum, labels.temperature, value);
         return load<V<T>>(value);
     }
+    SOFTLOSS_INLINE const std::int64_t* label(std::int64_t first) const { return labels.c.label + first; }
     SOFTLOSS_INLINE void after(std::int64_t first, int count) const {
         const ClassRows& c = labels.c;
         for (int r = 0; r < count; ++r) {
