@@ -37,7 +37,7 @@ constexpr MathFunctions<T> functions() {
         },
         [](const T* x, T* y, std::int64_t n) { map(x, y, n, [](auto v) { return softloss::sigmoid(v); }); },
         [](const T* x, T* y, std::int64_t n) {
-            map(x, y, n, [](auto v) { return softloss::log_sigmoid(v); });
+            map(x, y, n, [](auto v) { return softloss::log_sigmoid<false>(v); });
         },
     };
 }

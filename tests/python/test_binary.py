@@ -210,6 +210,27 @@ def test_a_rare_element_changes_no_other(dtype, at, p, z):
     np.testing.assert_allclose(bce(probs, target), new_losses.mean(dtype=float), rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("rare", [33, -33, 100, -800, INF, -INF, NAN])
+def test_a_rare_logit_changes_no_other(dtype, rare):
+    rng = np.random.default_rng(0)
+    x, target = rng.normal(0, 3, 5003).astype(dtype), (rng.random(5003) < 0.5).astype(dtype)
+    at = [0, 200, 201, 1400, 5002]
+    functions = {
+        "sigmoid": softloss.sigmoid,
+        "log_sigmoid": softloss.log_sigmoid,
+        "loss": lambda x: bce_logits(x, target[: x.size], reduction="none"),
+        "grad": lambda x: softloss.binary_cross_entropy_with_logits_grad_hess(x, target[: x.size]).grad,
+        "hess": lambda x: softloss.binary_cross_entropy_with_logits_grad_hess(x, target[: x.size]).hess,
+    }
+    expected = {name: f(x) for name, f in functions.items()}
+    target[at] = target[0]
+    x[at] = rare
+    for name, f in functions.items():
+        expected[name][at] = f(x[:1])
+        np.testing.assert_array_equal(f(x), expected[name], err_msg=name)
+
+
 @both
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradient_in_place_of_what_is_no_plain_number(loss, dtype):

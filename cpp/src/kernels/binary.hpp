@@ -33,67 +33,89 @@ SOFTLOSS_INLINE V sigmoid(V x) {
     const Pair<V> whole = fast_two_sum(c, e * down);
     return share_of(select(less(x, splat<V>(0)), e, c / down), whole) * down;
 }
-
-/// log(1 + y), of which y is exp(-|x|) 2^kExpBias. Rounded: <= 1.5 ULP.
+/// The same bits where all_near(x), as almost everywhere.
 template <class V>
-SOFTLOSS_INLINE Pair<V> log1p_scaled(Pair<V> e) {
-    const V down = splat<V>(kExpDown<typename LanesOf<V>::type>);
-    return log1p_unit_parts(e.hi * down, e.lo * down);
+SOFTLOSS_INLINE V sigmoid_near(V x) {
+    const V c = splat<V>(kExpFactor<typename LanesOf<V>::type>);
+    const V e = exp_parts(minus_abs(x), exp_magic(splat<V>(0))).value();
+    return share_of(select(less(x, splat<V>(0)), e, c), fast_two_sum(c, e));
 }
 
 /// log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)). <= 1.87 ULP.
-template <class V>
+template <bool Near, class V>
 SOFTLOSS_INLINE V log_sigmoid(V x) {
     const V zero = splat<V>(0);
-    const Pair<V> rest = log1p_scaled(exp_of_minus(x));
+    const Pair<V> e = exp_of_minus<Near>(x), rest = log1p_unit_parts(e.hi, e.lo);
     return select(less(x, zero), x, zero) - (rest.hi + rest.lo);
 }
 
 // ---- elements of an array, several vectors at a time -----------------------------------------------------------------
 
-/// Calls many<N>(i) for N elements from i on, as long as it returns true and where several vectors go side by side, then
-/// one(i, valid) for what is left of n elements: those of a vector, of which the first `valid` count.
-template <class S, class Many, class One>
+/// Goes through n elements: where several vectors go side by side, many<N>(i) does it for N elements from i on and returns true,
+/// or declines; one(i, valid) for those of a vector, of which the first `valid` count.
+template <class S, int InStep, class Many, class One>
 SOFTLOSS_INLINE void for_each_step(std::int64_t n, const Many& many, const One& one) {
-    constexpr int W = kLanes<Compute<S>>, N = kElementsInStep<S> * W;
-    std::int64_t first = 0;
-    if constexpr (N > W) {
-        while (first + N <= n && many.template operator()<N>(first)) first += N;
+    constexpr int W = kLanes<Compute<S>>, N = InStep * W;
+    if constexpr (N == W) {
+        for_each_vector<W>(n, one);
+    } else {
+        for (std::int64_t i = 0; i < n;) {
+            if (i + N <= n && many.template operator()<N>(i)) {
+                i += N;
+                continue;
+            }
+            const std::int64_t end = n - i < N ? n : i + N;
+            for (; i < end; i += W) one(i, end - i < W ? static_cast<int>(end - i) : W);
+        }
     }
-    for_each_vector<W, (N > W || kEmulatedFma)>(
-        n - first, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA { one(first + i, valid); });
 }
 
-/// x, y: (n) adjacent elements; y = f(x).
-template <class From, class To, class F>
-SOFTLOSS_INLINE void map(const void* x, void* y, std::int64_t n, F f) {
+/// x, y: (n) adjacent elements; y = f(x), or quick(x), side by side, where usual(x).
+template <class From, class To, int InStep, class F, class Quick, class Usual>
+SOFTLOSS_INLINE void map(const void* x, void* y, std::int64_t n, F f, Quick quick, Usual usual) {
     const From* const in = static_cast<const From*>(x);
     To* const out = static_cast<To*>(y);
     const auto many = [&]<int N>(std::int64_t i) SOFTLOSS_LAMBDA {
-        to_storage(out + i, f(from_storage<N>(in + i)));
+        const auto v = from_storage<N>(in + i);
+        if (!usual(v)) return false;
+        to_storage(out + i, quick(v));
         return true;
     };
-    for_each_step<From>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+    for_each_step<From, InStep>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         store_some(out + i, f(load_some(in + i, valid)), valid);
     });
 }
 template <class S>
 void sigmoid_map(const void* x, void* y, std::int64_t n) {
-    map<S, S>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(sigmoid(v)); });
+    constexpr int kMany =
+        sizeof(S) == 4 && kInStep > 1 ? 2 * kInStep : kElementsInStep<S>;  // few registers do
+    map<S, S, kMany>(
+        x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(sigmoid(v)); },
+        [](auto v) SOFTLOSS_LAMBDA { return sigmoid_near(v); },
+        [](auto v) SOFTLOSS_LAMBDA { return all_near(v); });
 }
 template <class S>
 void log_sigmoid_map(const void* x, void* y, std::int64_t n) {
-    map<S, S>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(log_sigmoid(v)); });
+    map<S, S, kElementsInStep<S>>(
+        x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(log_sigmoid<false>(v)); },
+        [](auto v) SOFTLOSS_LAMBDA { return log_sigmoid<true>(v); },
+        [](auto v) SOFTLOSS_LAMBDA { return all_near(v); });
 }
 
 /// Storage to compute type and back.
+template <class From, class To>
+SOFTLOSS_INLINE void copy(const void* x, void* y, std::int64_t n) {
+    const auto same = [](auto v) SOFTLOSS_LAMBDA { return v; };
+    map<From, To, kElementsInStep<From>>(x, y, n, same, same,
+                                         [](const auto&) SOFTLOSS_LAMBDA { return true; });
+}
 template <class S>
 void widen_map(const void* x, void* y, std::int64_t n) {
-    map<S, Compute<S>>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return v; });
+    copy<S, Compute<S>>(x, y, n);
 }
 template <class S>
 void narrow_map(const void* x, void* y, std::int64_t n) {
-    map<Compute<S>, S>(x, y, n, [](auto v) SOFTLOSS_LAMBDA { return v; });
+    copy<Compute<S>, S>(x, y, n);
 }
 
 /// factor * weight of the elements from i on; a null weight is 1.
@@ -207,7 +229,7 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
         }
         return true;
     };
-    for_each_step<T>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+    for_each_step<T, kElementsInStep<T>>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         using U = V<T>;
         const U zero = splat<U>(0), one = splat<U>(1), least = splat<U>(T(1e-12));
         const U p = load_some(b.x + i, valid), z = load_some(b.target + i, valid);
@@ -244,26 +266,28 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
     return collector.total(n);
 }
 
-/// What bce with logits makes of an element: exp(-|x|) as e and, rounded, as `small`.
-template <class V>
+/// What bce with logits makes of an element: exp(-|x|) as e and, rounded, as `small`. Near: all_near(x).
+template <bool Near, class V>
 struct Logit {
-    V x, small;
+    V x;
     Pair<V> e;
+    V small;
     decltype(as_int(V())) positive;
 
     SOFTLOSS_INLINE explicit Logit(V from)
-        : x(from), e(exp_of_minus(from)), positive(less(splat<V>(0), from)) {
-        small = (e.hi + e.lo) * splat<V>(kExpDown<typename LanesOf<V>::type>);
-    }
+        : x(from), e(exp_of_minus<Near>(from)), small(e.hi + e.lo), positive(less(splat<V>(0), from)) {}
     /// 1 + exp(-|x|), of which sigmoid(x) and sigmoid(-x) are shares: up() and low().
     SOFTLOSS_INLINE Pair<V> whole() const { return fast_two_sum(splat<V>(1), small); }
     SOFTLOSS_INLINE V up() const { return select(positive, splat<V>(1), small); }
     SOFTLOSS_INLINE V low() const { return select(positive, small, splat<V>(1)); }
+    SOFTLOSS_INLINE Pair<V> rest() const { return log1p_unit_parts(e.hi, e.lo); }
+
+    // For weights of 1, with few roundings, none of which need be kept.
     SOFTLOSS_INLINE V slope(V z) const { return share_of(fma(splat<V>(1) - z, up(), -(z * low())), whole()); }
     SOFTLOSS_INLINE V curve() const { return share_of(splat<V>(1), whole()) * share_of(small, whole()); }
     SOFTLOSS_INLINE V loss(V z) const {
-        const Pair<V> rest = log1p_scaled(e);
-        const V near = rest.hi + rest.lo, far = select(positive, splat<V>(1) - z, z);
+        const Pair<V> all = rest();
+        const V near = all.hi + all.lo, far = select(positive, splat<V>(1) - z, z);
         return select(equal(far, splat<V>(0)), near, fma(abs(x), far, near));
     }
 };
@@ -274,9 +298,7 @@ template <class T>
 BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
     const bool losses = block.loss || block.summed, plain = !block.weight && !block.pos_weight;
     Collector<T> collector{block};
-    const auto plainly = [&](std::int64_t i, int valid, auto x, auto z) SOFTLOSS_LAMBDA {
-        using U = decltype(x);
-        const Logit<U> logit(x);
+    const auto plainly = [&]<class U>(std::int64_t i, int valid, const auto& logit, U z) SOFTLOSS_LAMBDA {
         if (block.grad) put(block.grad, i, valid, splat<U>(static_cast<T>(block.factor)) * logit.slope(z));
         if (block.hess)
             put(block.hess, i, valid,
@@ -285,20 +307,20 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
         if (losses) collector.loss(i, valid, logit.loss(z));
     };
     const auto many = [&]<int N>(std::int64_t i) SOFTLOSS_LAMBDA {
-        const auto z = load<Vec<T, N>>(block.target + i);
-        if (plain) {
-            collector.look_at(z, collector.odd_target);
-            plainly(i, N, load<Vec<T, N>>(block.x + i), z);
-        }
-        return plain;
+        using U = Vec<T, N>;
+        const U x = load<U>(block.x + i), z = load<U>(block.target + i);
+        if (!plain || !all_near(x)) return false;
+        collector.look_at(z, collector.odd_target);
+        plainly(i, N, Logit<true, U>(x), z);
+        return true;
     };
-    for_each_step<T>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+    for_each_step<T, kElementsInStep<T>>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         using U = V<T>;
         const U zero = splat<U>(0), one = splat<U>(1);
         const U x = load_some(block.x + i, valid), z = load_some(block.target + i, valid);
         collector.look_at(z, collector.odd_target);
-        if (plain) return plainly(i, valid, x, z);
-        const Logit<U> logit(x);
+        const Logit<false, U> logit(x);
+        if (plain) return plainly(i, valid, logit, z);
         const Pair<U> a = weighted<T>({z, zero}, block.pos_weight, i, valid), b = fast_two_sum(one, -z);
         if (block.grad) {
             const Pair<U> whole = logit.whole();
@@ -317,7 +339,7 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
         // a softplus(-x) + b softplus(x) = (a + b) log1p(exp(-|x|)) + |x| (b or a)
         const U far = select(logit.positive, b.hi, a.hi);
         const Pair<U> distance{select(equal(far, zero), zero, abs(x)), zero};
-        const Pair<U> loss = add_loosely(add_loosely(a, b) * log1p_scaled(logit.e),
+        const Pair<U> loss = add_loosely(add_loosely(a, b) * logit.rest(),
                                          Pair<U>{far, select(logit.positive, b.lo, a.lo)} * distance);
         collector.loss(i, valid, product(weighted<T>(splat_pair<U>(1, 0), block.weight, i, valid), loss));
     });

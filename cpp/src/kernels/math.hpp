@@ -243,16 +243,30 @@ SOFTLOSS_INLINE V exp_nonpositive(V x) {
     return exp_scaled(x).value() * splat<V>(kExpDown<typename LanesOf<V>::type>);
 }
 
-/// exp(-|x|) 2^kExpBias = hi + lo, unevaluated: < 2^-27.5 (float), 2^-56 (double) relative. NaN comes through.
-template <class V>
+/// True if all |x| <= 32: no exponential of these comes near the smallest normal number.
+template <class T, int N>
+SOFTLOSS_INLINE bool all_near(Vec<T, N> x) {
+    using W = Vec<T, 64 / sizeof(T)>;
+    auto far = as_int(splat<W>(0));  // a sign is set where a number, or NaN, has bits above those of 32
+    in_turn<LanesOf<W>::count>(
+        [&](W part) SOFTLOSS_LAMBDA { far = far | (as_int(splat<W>(32)) - as_int(abs(part))); }, x);
+    return !any(less(far, as_int(splat<W>(0))));
+}
+
+/// exp(-|x|) = hi + lo, unevaluated: < 2^-27.5 (float), 2^-56 (double) relative where it is normal. NaN comes through. The same
+/// bits where Near, which all_near allows.
+template <bool Near, class V>
 SOFTLOSS_INLINE Pair<V> exp_of_minus(V x) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
-    const V y = max(splat<V>(C::kSmallestExponent), minus_abs(x));
-    const auto of = reduced<false>(y, splat<V>(C::kMagic + 8 * C::kExpBias), y);
+    const V down = splat<V>(kExpDown<T>), y = minus_abs(x),
+            z = Near ? y : max(splat<V>(C::kSmallestExponent), y);
+    const auto of = reduced<false>(z, splat<V>(Near ? C::kMagic : C::kMagic + 8 * C::kExpBias), z);
     const V power = of.power(kPlainExp2Bits<T>), fraction = of.fraction();
     const V hi = fma(power, fraction, power), lost = fma(power, fraction, power - hi);
-    return {hi, fma(power, lookup8<T>(C::kPlainExp2Low, as_int(of.t)), lost)};
+    const V lo = fma(power, lookup8<T>(C::kPlainExp2Low, as_int(of.t)), lost);
+    if constexpr (Near) return {hi, lo};
+    else return {hi * down, lo * down};
 }
 
 template <class T>

@@ -84,20 +84,20 @@ SOFTLOSS_INLINE void unrolled(F f) {
 }
 
 /// Logical vectors that go through a long chain of operations side by side, as one that is wider: a CPU looks only so far
-/// ahead for others that it could work on while one waits for itself. Where there are few registers, the gain is not worth
-/// the code: but for what is made of floats one by one.
+/// ahead for others that it could work on while one waits for itself. Of rows, and of elements of S by themselves; where there
+/// are few registers, only what is made of floats is worth the code.
 #if defined(__AVX512F__)
 constexpr int kInStep = 4;
 template <class S>
 constexpr int kElementsInStep = 4;
+#elif defined(__AVX2__)
+constexpr int kInStep = 1;
+template <class S>
+constexpr int kElementsInStep = sizeof(S) == 4 ? 2 : 1;
 #else
 constexpr int kInStep = 1;
 template <class S>
 constexpr int kElementsInStep = 1;
-#if defined(__AVX2__)
-template <>
-constexpr int kElementsInStep<float> = 2;
-#endif
 #endif
 
 template <class T, int N>
