@@ -15,7 +15,7 @@ void map_staged(const TensorView& x, const MutableTensorView& y, const Plan& pla
     const MapKernel run = active_table().of(dtype_of<T>).*kernel;
     for_each_block(plan, kElements * sizeof(T), [&](int64_t, const Strides& at, int64_t n, void* scratch) {
         T* const buffer = static_cast<T*>(scratch);
-        run(block_of(x, at[0], plan.axis[0], n, buffer), buffer, n);
+        run(block_of(x, at[0], plan.axis[0], n, buffer), buffer, n, false);
         scatter(buffer, n, static_cast<char*>(y.data) + at[1], plan.axis[1], y.dtype, y.swapped);
     });
 }
@@ -28,8 +28,9 @@ void map(const TensorView& x, const MutableTensorView& y, MapKernel StorageKerne
     const int64_t item = size_of(x.dtype);
     if (x.dtype == y.dtype && !x.swapped && !y.swapped && plan.axis[0] == item && plan.axis[1] == item) {
         const MapKernel run = active_table().of(x.dtype).*kernel;
+        const bool stream = streams(y);
         for_each_block(plan, 0, [&](int64_t, const Strides& at, int64_t n, void*) {
-            run(static_cast<const char*>(x.data) + at[0], static_cast<char*>(y.data) + at[1], n);
+            run(static_cast<const char*>(x.data) + at[0], static_cast<char*>(y.data) + at[1], n, stream);
         });
     } else if (y.dtype == DType::float64) {
         map_staged<double>(x, y, plan, kernel);

@@ -90,6 +90,22 @@ def test_streamed_hessians(dtype, n, offset):
     assert hess.tobytes() == np.concatenate([part.hess for part in expected]).tobytes()
 
 
+@pytest.mark.parametrize("function", [softloss.sigmoid, softloss.log_sigmoid])
+@pytest.mark.parametrize("dtype, offset", [(np.float32, 0), (np.float32, 5), (np.float64, 3), (np.float16, 1)])
+def test_streamed_elements(function, dtype, offset):
+    x = logits(1001, dtype).reshape(-1)
+    x[x.size // 3] = 100  # not beside others
+    expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
+    out, room, first = memory(x.shape, dtype, offset)
+    with softloss.threads(3):
+        function(x, out=out)
+    assert out.tobytes() == expected.tobytes()
+    assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+    out[...] = x
+    function(out, out=out)
+    assert out.tobytes() == expected.tobytes()
+
+
 def test_streamed_from_rows_apart():
     """Lines that rows share, where what lies beside a row of logits is none of theirs."""
     x = logits(104, np.float32)[:, 1:102]

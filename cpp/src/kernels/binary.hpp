@@ -52,52 +52,79 @@ SOFTLOSS_INLINE V log_sigmoid(V x) {
 // ---- elements of an array, several vectors at a time -----------------------------------------------------------------
 
 /// Goes through n elements: where several vectors go side by side, many<N>(i) does it for N elements from i on and returns true,
-/// or declines; one(i, valid) for those of a vector, of which the first `valid` count.
+/// or declines; one(i, valid) for those of a vector, of which the first `valid` count. The first `head` have no others beside
+/// them.
 template <class S, int InStep, class Many, class One>
-SOFTLOSS_INLINE void for_each_step(std::int64_t n, const Many& many, const One& one) {
+SOFTLOSS_INLINE void for_each_step(std::int64_t n, std::int64_t head, const Many& many, const One& one) {
     constexpr int W = kLanes<Compute<S>>, N = InStep * W;
     if constexpr (N == W) {
         for_each_vector<W>(n, one);
     } else {
         for (std::int64_t i = 0; i < n;) {
-            if (i + N <= n && many.template operator()<N>(i)) {
+            if (i >= head && i + N <= n && many.template operator()<N>(i)) {
                 i += N;
                 continue;
             }
-            const std::int64_t end = n - i < N ? n : i + N;
+            const std::int64_t step = i < head ? head : i + N, end = step < n ? step : n;
             for (; i < end; i += W) one(i, end - i < W ? static_cast<int>(end - i) : W);
+            i = end;
         }
     }
 }
 
-/// x, y: (n) adjacent elements; y = f(x), or quick(x), side by side, where usual(x).
+/// Bytes before their use, elements are fetched where results go past the caches.
+constexpr int kAhead = 4096;
+
+/// x, y: (n) adjacent elements; y = f(x), or quick(x), side by side, where usual(x). These go past the caches where stream_, in
+/// whole lines.
 template <class From, class To, int InStep, class F, class Quick, class Usual>
-SOFTLOSS_INLINE void map(const void* x, void* y, std::int64_t n, F f, Quick quick, Usual usual) {
+SOFTLOSS_INLINE void map(const void* x, void* y, std::int64_t n, bool stream_, F f, Quick quick,
+                         Usual usual) {
+    using T = Compute<From>;
+    constexpr bool kStreams = InStep > 1 && sizeof(From) == sizeof(T) && sizeof(To) == sizeof(T);
     const From* const in = static_cast<const From*>(x);
     To* const out = static_cast<To*>(y);
+    const bool streamed = kStreams && stream_ && reinterpret_cast<std::uintptr_t>(y) % sizeof(To) == 0;
     const auto many = [&]<int N>(std::int64_t i) SOFTLOSS_LAMBDA {
         const auto v = from_storage<N>(in + i);
         if (!usual(v)) return false;
-        to_storage(out + i, quick(v));
+        const auto result = quick(v);
+        if constexpr (kStreams) {
+            if (streamed) {
+                const char* const ahead = reinterpret_cast<const char*>(in + i) + kAhead;
+                unrolled<InStep>([&](int k) SOFTLOSS_LAMBDA { prefetch(ahead + 64 * k); });
+                To* line = out + i;
+                in_turn<kLanes<T>>(
+                    [&](V<T> part) SOFTLOSS_LAMBDA {
+                        stream(line, part);
+                        line += kLanes<T>;
+                    },
+                    result);
+                return true;
+            }
+        }
+        to_storage(out + i, result);
         return true;
     };
-    for_each_step<From, InStep>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-        store_some(out + i, f(load_some(in + i, valid)), valid);
-    });
+    for_each_step<From, InStep>(n, streamed ? before_line(out) : 0, many,
+                                [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                                    store_some(out + i, f(load_some(in + i, valid)), valid);
+                                });
+    if (streamed) fence();
 }
 template <class S>
-void sigmoid_map(const void* x, void* y, std::int64_t n) {
+void sigmoid_map(const void* x, void* y, std::int64_t n, bool stream) {
     constexpr int kMany =
         sizeof(S) == 4 && kInStep > 1 ? 2 * kInStep : kElementsInStep<S>;  // few registers do
     map<S, S, kMany>(
-        x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(sigmoid(v)); },
+        x, y, n, stream, [](auto v) SOFTLOSS_LAMBDA { return canonical(sigmoid(v)); },
         [](auto v) SOFTLOSS_LAMBDA { return sigmoid_near(v); },
         [](auto v) SOFTLOSS_LAMBDA { return all_near(v); });
 }
 template <class S>
-void log_sigmoid_map(const void* x, void* y, std::int64_t n) {
+void log_sigmoid_map(const void* x, void* y, std::int64_t n, bool stream) {
     map<S, S, kElementsInStep<S>>(
-        x, y, n, [](auto v) SOFTLOSS_LAMBDA { return canonical(log_sigmoid<false>(v)); },
+        x, y, n, stream, [](auto v) SOFTLOSS_LAMBDA { return canonical(log_sigmoid<false>(v)); },
         [](auto v) SOFTLOSS_LAMBDA { return log_sigmoid<true>(v); },
         [](auto v) SOFTLOSS_LAMBDA { return all_near(v); });
 }
@@ -106,15 +133,15 @@ void log_sigmoid_map(const void* x, void* y, std::int64_t n) {
 template <class From, class To>
 SOFTLOSS_INLINE void copy(const void* x, void* y, std::int64_t n) {
     const auto same = [](auto v) SOFTLOSS_LAMBDA { return v; };
-    map<From, To, kElementsInStep<From>>(x, y, n, same, same,
+    map<From, To, kElementsInStep<From>>(x, y, n, false, same, same,
                                          [](const auto&) SOFTLOSS_LAMBDA { return true; });
 }
 template <class S>
-void widen_map(const void* x, void* y, std::int64_t n) {
+void widen_map(const void* x, void* y, std::int64_t n, bool) {
     copy<S, Compute<S>>(x, y, n);
 }
 template <class S>
-void narrow_map(const void* x, void* y, std::int64_t n) {
+void narrow_map(const void* x, void* y, std::int64_t n, bool) {
     copy<Compute<S>, S>(x, y, n);
 }
 
@@ -229,7 +256,7 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
         }
         return true;
     };
-    for_each_step<T, kElementsInStep<T>>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+    for_each_step<T, kElementsInStep<T>>(n, 0, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         using U = V<T>;
         const U zero = splat<U>(0), one = splat<U>(1), least = splat<U>(T(1e-12));
         const U p = load_some(b.x + i, valid), z = load_some(b.target + i, valid);
@@ -314,7 +341,7 @@ BinaryTotal bce_logits_map(const BinaryBlock<T>& block, std::int64_t n) {
         plainly(i, N, Logit<true, U>(x), z);
         return true;
     };
-    for_each_step<T, kElementsInStep<T>>(n, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+    for_each_step<T, kElementsInStep<T>>(n, 0, many, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
         using U = V<T>;
         const U zero = splat<U>(0), one = splat<U>(1);
         const U x = load_some(block.x + i, valid), z = load_some(block.target + i, valid);

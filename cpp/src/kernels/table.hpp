@@ -84,8 +84,8 @@ template <class T>
 using PlacesKernel = void (*)(const T* x, std::int64_t n, const std::int64_t* index, std::int64_t k, T* prob,
                               const RowOptions& options);
 
-/// Elementwise transforms of n adjacent elements. y may be x.
-using MapKernel = void (*)(const void* x, void* y, std::int64_t n);
+/// Elementwise transforms of n adjacent elements. y may be x. stream: as RowOptions has it.
+using MapKernel = void (*)(const void* x, void* y, std::int64_t n, bool stream);
 
 /// Gradient of a transform from its result y: dx = y (dy - sum(y dy)) for softmax, dy - exp(y) sum(dy) for log_softmax;
 /// n adjacent elements; dx may be dy or y.
