@@ -24,10 +24,14 @@ STEPS = {  # name: (file, text, what stands there without the step)
     "no rounded x - max": [
         (
             f"{KERNELS}/rows.hpp",
-            "const auto far = less(splat<V<T>>(kFar<T>), abs(z));",
+            "const auto far = less(splat<V>(kFar<T>), abs(z));",
             "const auto far = equal(z, z);",
         ),
-        (f"{KERNELS}/rows.hpp", "z[k] = max(lowest, x[k]);", "z[k] = max(lowest, x[k] - shift);"),
+        (
+            f"{KERNELS}/rows.hpp",
+            "exp_parts(max(repeat<N>(lowest), x), repeat<N>(magic))",
+            "exp_parts(max(repeat<N>(lowest), x - repeat<N>(shift)), repeat<N>(magic))",
+        ),
     ],
     "remainders of the sum": [
         (f"{KERNELS}/reduce.hpp", "error = error + (e.scale - (s - head));", ""),
