@@ -102,8 +102,7 @@ template <class T>
                 const int64_t m = std::min(kBuffer, n - done);
                 const char* const here = p + done * stride;
                 for (int64_t i = 0; !adjacent && i < m; ++i) raw[i] = read<U>(here + i * stride, swapped);
-                active_table().of(dtype).widen(adjacent ? static_cast<const void*>(here) : raw, wide, m,
-                                               false);
+                active_table().of(dtype).widen(adjacent ? static_cast<const void*>(here) : raw, wide, m);
                 std::copy(wide, wide + m, out + done);
             }
         } else if (dtype_of<U> == dtype_of<T> && stride == sizeof(T) && !swapped) {
@@ -128,7 +127,7 @@ template <class T>
                 const int64_t m = std::min(kBuffer, n - done);
                 char* const here = p + done * stride;
                 for (int64_t i = 0; i < m; ++i) wide[i] = static_cast<float>(in[done + i]);
-                active_table().of(dtype).narrow(wide, adjacent ? static_cast<void*>(here) : raw, m, false);
+                active_table().of(dtype).narrow(wide, adjacent ? static_cast<void*>(here) : raw, m);
                 for (int64_t i = 0; !adjacent && i < m; ++i) write(here + i * stride, raw[i], swapped);
             }
         } else if (stride == sizeof(U) && !swapped) {

@@ -28,6 +28,19 @@ def memory(shape, dtype, offset):
     return room[first : first + size].reshape(shape), room, first
 
 
+def check_transform(function, x, offset):
+    """Into memory of its own, and in place."""
+    expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
+    out, room, first = memory(x.shape, x.dtype, offset)
+    with softloss.threads(3):
+        function(x, out=out)
+    assert out.tobytes() == expected.tobytes()
+    assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+    out[...] = x
+    function(out, out=out)
+    assert out.tobytes() == expected.tobytes()
+
+
 CASES = [
     (np.float32, 200, 3),
     (np.float32, 256, 0),
@@ -45,15 +58,7 @@ SHORT = [(np.float32, 128, 0), (np.float32, 128, 4), (np.float32, 100, 4), (np.f
 def test_streamed_transforms(dtype, n, offset):
     x = logits(n, dtype)
     for function in (softloss.softmax, softloss.log_softmax):
-        expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
-        out, room, first = memory(x.shape, dtype, offset)
-        with softloss.threads(3):
-            function(x, out=out)
-        assert out.tobytes() == expected.tobytes()
-        assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
-        out[...] = x
-        function(out, out=out)
-        assert out.tobytes() == expected.tobytes()
+        check_transform(function, x, offset)
 
 
 @pytest.mark.parametrize("dtype, n, offset", [*CASES, *SHORT])
@@ -95,15 +100,7 @@ def test_streamed_hessians(dtype, n, offset):
 def test_streamed_elements(function, dtype, offset):
     x = logits(1001, dtype).reshape(-1)
     x[x.size // 3] = 100  # not beside others
-    expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
-    out, room, first = memory(x.shape, dtype, offset)
-    with softloss.threads(3):
-        function(x, out=out)
-    assert out.tobytes() == expected.tobytes()
-    assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
-    out[...] = x
-    function(out, out=out)
-    assert out.tobytes() == expected.tobytes()
+    check_transform(function, x, offset)
 
 
 def test_streamed_from_rows_apart():

@@ -8,7 +8,7 @@
 //   its gradient    = b sigmoid(x) - a sigmoid(-x): exact shares of 1 + e, which cancel only where a and b both count
 // Weights, and the factors that go with them, are multiplied in pairs: a result is rounded once, after them all. Without
 // weights there is little to round: losses and gradients do without pairs.
-// exp comes times kExpFactor, c (math.hpp): c takes the place of 1 where only ratios count.
+// In sigmoid, exp comes times kExpFactor, c (math.hpp), which takes the place of 1: only ratios count.
 #pragma once
 
 #include "rows.hpp"
@@ -137,11 +137,11 @@ SOFTLOSS_INLINE void copy(const void* x, void* y, std::int64_t n) {
                                          [](const auto&) SOFTLOSS_LAMBDA { return true; });
 }
 template <class S>
-void widen_map(const void* x, void* y, std::int64_t n, bool) {
+void widen_map(const void* x, void* y, std::int64_t n) {
     copy<S, Compute<S>>(x, y, n);
 }
 template <class S>
-void narrow_map(const void* x, void* y, std::int64_t n, bool) {
+void narrow_map(const void* x, void* y, std::int64_t n) {
     copy<Compute<S>, S>(x, y, n);
 }
 

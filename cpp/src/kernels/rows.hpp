@@ -13,9 +13,9 @@
 // the same bits. Rows across the vectors have at most kMaxTile elements (the caller gathers longer ones), rows along them any
 // number: those whose exponentials need more than kStashBytes have them computed twice. What lies across is taken in tiles
 // of several W rows, and exponentials that are written past the caches, but for halves, while the next rows are summed: in
-// both, something is always there to be computed. Where only sums are formed, kInStep vectors go side by side. What is left
-// of rows along the vectors is a long chain of operations: behind it stand the maxima of the next rows, which need not wait
-// for it.
+// both, something is always there to be computed. Where only sums are formed, kInStep vectors go side by side, or several W
+// rows that are short. What is left of rows along the vectors is a long chain of operations: behind it stand the maxima of the
+// next rows, which need not wait for it.
 //
 // An operation `Op` over rows has
 //   Op::kOthers      the sum is without the elements that equal the maximum, which are counted;
@@ -538,7 +538,7 @@ struct LineWriters {
         SOFTLOSS_INLINE void operator()(std::int64_t i) const {
             if (head + i + kLine<S> <= n) stream_line(from + head + i, y + head + i, finish);
         }
-        /// Results of the elements from `first` on, that of the label among them.
+        /// Results of the elements from `first` on, that of the label among them. No label, -1, falls before the row.
         SOFTLOSS_INLINE V<S> labelled(V<S> e, std::int64_t first) const {
             if constexpr (Labels) {
                 using I = IntVec<S, kLanes<S>>;
@@ -765,10 +765,13 @@ template <class S>
     for (; r < rows; r += W) columns.template operator()<1>(r, rows - r < W ? static_cast<int>(rows - r) : W);
 }
 
-/// Calls f.operator()<C>() if there is code for rows of C elements of S that lie one after the other.
+/// Rows of 2 to so many adjacent elements are taken apart, and put together, by shuffles of whole vectors.
+template <class S>
+constexpr std::int64_t kFew = sizeof(S) == 4 && !kEmulatedFma ? 3 : 0;
+/// Calls f.operator()<n>() for such rows; false for others.
 template <class S, class F>
 SOFTLOSS_INLINE bool with_few(std::int64_t n, const F& f) {
-    if constexpr (sizeof(S) == 4 && !kEmulatedFma) {
+    if constexpr (kFew<S> > 0) {
         if (n == 2) return f.template operator()<2>(), true;
         if (n == 3) return f.template operator()<3>(), true;
     }
@@ -1104,7 +1107,7 @@ SOFTLOSS_INLINE void write_tile(const Storage<T>& storage, const T* from, T* to,
         const int here = rows_of_group<T>(rows, g);
         const T* const tile = from + g * W;
         const RowsOut part{y.data + g * W * y.row, y.row, y.axis};
-        if (columns_fit && here == W && (kEmulatedFma || n > 3) &&
+        if (columns_fit && here == W && n > kFew<T> &&
             (n >= P || (adjacent && (more || (g + 1) * W < rows)))) {
             // P columns at a time; the last P overlap those before, or (n < P) what follows the rows.
             V<T> columns[P];

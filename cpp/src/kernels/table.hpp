@@ -86,6 +86,8 @@ using PlacesKernel = void (*)(const T* x, std::int64_t n, const std::int64_t* in
 
 /// Elementwise transforms of n adjacent elements. y may be x. stream: as RowOptions has it.
 using MapKernel = void (*)(const void* x, void* y, std::int64_t n, bool stream);
+/// n adjacent elements in another type.
+using CopyKernel = void (*)(const void* x, void* y, std::int64_t n);
 
 /// Gradient of a transform from its result y: dx = y (dy - sum(y dy)) for softmax, dy - exp(y) sum(dy) for log_softmax;
 /// n adjacent elements; dx may be dy or y.
@@ -103,9 +105,8 @@ struct BinaryBlock {
 };
 struct BinaryTotal {
     double loss;  ///< where summed
-    bool bad_x,
-        bad_target;  ///< an element of x (of probabilities), of target lies outside [0, 1]; where nothing is
-                     ///< written, for else the caller knows before
+    /// An element of x (of probabilities), of target lies outside [0, 1]; false where something is written: the caller knows before.
+    bool bad_x, bad_target;
 };
 template <class T>
 using BinaryKernel = BinaryTotal (*)(const BinaryBlock<T>& b, std::int64_t n);
@@ -167,7 +168,7 @@ struct StorageKernels {
     PartitionKernel partition;
     ClassKernel class_loss;
     MapKernel sigmoid, log_sigmoid;
-    MapKernel widen, narrow;  ///< storage -> compute type and back
+    CopyKernel widen, narrow;  ///< storage -> compute type and back
 };
 
 struct KernelTable {
