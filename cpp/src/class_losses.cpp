@@ -2,22 +2,45 @@
 //
 // Lives here: what targets, weights and reductions mean. Must not: SIMD, OpenMP, NumPy.
 //
-// Two ways. Logits against class indices without smoothing, the usual case, go to the class_loss kernels, a batch of rows
-// at a time. All else goes row by row in double, each row in pieces, through a distribution q over the classes that holds
-// soft targets, smoothing and class weights alike: loss = sum of q (-log p).
+// There are three paths, each a batch of rows at a time.
+//   plain       logits against class indices without smoothing, the usual case: the class_loss kernels, or
+//               focal_loss
+//   soft        a distribution over the classes (soft targets, labels with smoothing, or that of other
+//               logits): the kernels of two operands, soft_loss, prob_loss, log_prob_loss, those of divergences
+//   label only  probabilities or log-probabilities against class indices: a loss needs only the element at the
+//               label. The gradient, 0 at all other classes, comes from the kernels of two operands
+//
+// The order of things: every check that can fail comes before a byte is written. What is reduced to one
+// number writes nothing, so there labels and probabilities are checked in the pass that reads them, and the
+// error follows.
 #include <atomic>
 #include <cmath>
 #include <optional>
 #include <type_traits>
 
-#include "operands.hpp"
+#include "batches.hpp"
+#include "checks.hpp"
 
 namespace softloss {
 namespace {
 
-enum class Scores { logits, log_probs, probs };
+/// Cross-entropies by what they are computed from; the focal loss; divergences, whose target is an array of
+/// logits.
+enum class LossKind { logits, log_probs, probs, focal, kl_divergence, js_divergence };
 
-/// Rows of one task, and of one partial sum: a fixed number, so that sums do not depend on the tasks.
+bool is_divergence(LossKind kind) {
+    return kind == LossKind::kl_divergence || kind == LossKind::js_divergence;
+}
+const char* target_name(LossKind kind) {
+    return is_divergence(kind) ? "target_logits" : "target";
+}
+
+/// The operands of a plan, which index its strides and offsets. kRow is the array of losses, or else a double
+/// for each row in C order: its offset divided by 8 is the index of the row.
+enum Operands { kLogits, kRow, kGrad, kTarget, kSampleWeight, kHess };
+
+/// Rows that keep a partial sum of losses: a fixed number, so that the total does not depend on the number of
+/// threads. It is also the most rows that a task takes.
 constexpr int64_t kRows = 1024;
 
 struct Gradients {
@@ -26,40 +49,63 @@ struct Gradients {
     HessianOptions hessian;
 };
 
-/// Targets are class indices (one for each row) or class probabilities; both as operands of the plan.
+/// The arguments of one call, and what is derived from them. Targets are class indices (one per row), class
+/// probabilities or, of a divergence, logits.
 struct ClassLoss {
-    Scores kind;
+    LossKind kind;
     const char* name;
     const TensorView& x;
     const TensorView& target;
     const ClassLossOptions& options;
     Gradients gradients;
+    const MutableTensorView* losses =
+        nullptr;  ///< where each batch writes its losses; null: they are kept or summed
     int axis = 0;
     int64_t rows = 0;
-    Plan plan{};              ///< operands: x, row index (double), grad, target, sample_weight, hess
-    Sum denominator{1};       ///< of the gradient
-    bool sums_norms = false;  ///< what the rows count for is summed beside their losses
+    Plan plan{};         ///< of Operands
+    Sum denominator{1};  ///< of the mean, for the gradient
+    /// Class weights in double, for the kernels of two operands, with the elements that these may read behind
+    /// them.
+    std::vector<double> weights{};
+    Sum weight_sum{};
+    bool zero_weights = false;  ///< some class weight is 0
+    bool sums_norms = false;    ///< the weights of the rows in the mean are summed beside their losses
 
-    bool indices() const { return !is_floating(target.dtype); }
+    bool indices() const { return !is_divergence(kind) && !is_floating(target.dtype); }
     bool weighted() const { return options.weight || options.sample_weight; }
-    /// Of each row, one score counts.
-    bool picked() const { return kind != Scores::logits && indices() && !gradients.grad; }
-    bool plain() const { return kind == Scores::logits && indices() && options.label_smoothing == 0; }
+    /// Only the element at the label of each row counts.
+    bool label_only() const { return (kind == LossKind::log_probs || kind == LossKind::probs) && indices(); }
+    /// How far a probability may lie outside [0, 1]. Losses of probabilities compute in double.
+    double slack() const { return unit_slack(x.dtype, DType::float64); }
+    bool plain() const {
+        return kind == LossKind::focal ||
+               (kind == LossKind::logits && indices() && options.label_smoothing == 0);
+    }
+    /// The exponent of the focal loss; with 0 it is the cross-entropy.
+    double gamma() const { return kind == LossKind::focal ? options.gamma : 0; }
+    /// The target is a distribution over the classes.
+    bool soft() const { return !plain() && !label_only(); }
+    /// True if rows are computed in double. That is so for targets in double, too, which are not to be
+    /// rounded, and for logits that are integers.
+    bool wide() const {
+        return options.compute_dtype == DType::float64 ||
+               (!indices() && compute_dtype_of(target.dtype) == DType::float64);
+    }
 };
 
-/// a / b to twice the precision.
+/// a / b to twice the precision of double.
 Sum quotient(const Sum& a, const Sum& b) {
     const double q = a.value / b.value;
     const double rest = std::fma(-q, b.value, a.value) + (a.error - q * b.error);
     return {q, std::isfinite(rest) ? rest / b.value : 0};
 }
-/// What the gradient of a row that counts for `norm` is multiplied by.
+/// The factor of the gradient of a row whose weight in the mean is `norm`.
 Sum factor_of(const ClassLoss& c, const Sum& norm) {
     return quotient(quotient(norm, c.denominator), {c.options.temperature});
 }
 
-/// The sums of blocks of rows; that of a single one needs no allocation.
-class BlockSums {
+/// Partial sums, one for every kRows rows. A single one needs no allocation.
+class PartialSums {
   public:
     void resize(std::size_t size) {
         size_ = size;
@@ -74,26 +120,28 @@ class BlockSums {
     std::vector<double> many_;
 };
 
-/// Losses of all rows, weighted, in C order (or their partial sums alone), and what the rows count for in the mean.
+/// The losses of all rows in C order, times their weights, and these weights in the mean; or only partial
+/// sums of both. counted: rows that are not ignored. bad_label, bad_prob: an argument is wrong; the error is
+/// thrown after the parallel loop, which exceptions must not leave.
 struct RowLosses {
     std::vector<double> loss, norm;
-    BlockSums loss_sums, norm_sums;
+    PartialSums loss_sums, norm_sums;
     std::atomic<int64_t> counted{0};
     std::atomic<bool> bad_label{false}, bad_prob{false};
 };
 
-// ---- labels -----------------------------------------------------------------------------------------------------------
+// ---- labels -----------------------------------------------------------------------------------------------
 
 struct LabelCounts {
     int64_t ignored = 0;
-    bool bad = false;  ///< one is out of range (0 stands in its place)
+    bool bad = false;  ///< a label is out of range; it is replaced by 0
 };
 
-/// The labels of `rows` rows, -1 where ignored.
+/// Reads the labels of `rows` rows; ignored ones become -1.
 LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
     const std::optional<int64_t>& ignore = c.options.ignore_index;
     LabelCounts counts;
-    load_labels(c.target, at[3], c.plan.row[3], rows, ignore, label);
+    load_labels(c.target, at[kTarget], c.plan.row_stride[kTarget], rows, ignore, label);
     if (all_classes(label, rows, c.plan.n, ignore)) return counts;
     for (int64_t r = 0; r < rows; ++r) {
         const bool ignored = label[r] == ignore, outside = label[r] < 0 || label[r] >= c.plan.n;
@@ -104,16 +152,23 @@ LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, i
     return counts;
 }
 
-/// f(element that its label picks, or of class 0 where there is none; label) of each row: row r starts at data + r * row.
+/// Probabilities outside [0, 1] by rounding become 0 or 1; NaN stays.
+double in_unit(double p) {
+    return p > 1 ? 1 : p < 0 ? 0 : p;
+}
+
+/// result[r] = f(element at the label of row r, label), for rows at data + r * row_stride whose elements are
+/// `axis_stride` bytes apart. A row without a label (-1) gives its element of class 0.
 template <class F>
-void pick(const TensorView& view, const char* data, int64_t row, int64_t axis, const int64_t* label,
-          int64_t rows, double* picked, F f) {
-    const int64_t ahead = std::abs(row) <= 64 ? 64 * row : 0;  // longer rows have lines of their own
+void read_at_labels(const TensorView& view, const char* data, int64_t row_stride, int64_t axis_stride,
+                    const int64_t* label, int64_t rows, double* result, F f) {
+    // Prefetch distance: 64 rows. Rows further apart than a cache line are not prefetched.
+    const int64_t distance = std::abs(row_stride) <= 64 ? 64 * row_stride : 0;
     const auto read_with = [&](auto element) {
         for (int64_t r = 0; r < rows; ++r) {
-            const char* const p = data + r * row + std::max<int64_t>(label[r], 0) * axis;
-            __builtin_prefetch(p + ahead);
-            picked[r] = f(element(p), label[r]);
+            const char* const p = data + r * row_stride + std::max<int64_t>(label[r], 0) * axis_stride;
+            __builtin_prefetch(p + distance);
+            result[r] = f(element(p), label[r]);
         }
     };
     if (view.dtype == DType::float32 && !view.swapped)
@@ -127,21 +182,21 @@ void pick(const TensorView& view, const char* data, int64_t row, int64_t axis, c
     });
 }
 
-/// The weight of each row's sample, 0 where ignored, and what the row counts for: that times its class's weight, which leaves
-/// the error `rest` (may be null).
+/// sample: the sample weight of each row, 0 if ignored. norm: the row's weight in the mean, sample weight
+/// times class weight of the label. rest: the rounding error of norm; may be null.
 void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
                 double* norm, double* rest) {
     if (c.options.sample_weight) {
         const TensorView& view = *c.options.sample_weight;
-        gather(static_cast<const char*>(view.data) + at[4], c.plan.row[4], rows, view.dtype, view.swapped,
-               sample);
+        gather(static_cast<const char*>(view.data) + at[kSampleWeight], c.plan.row_stride[kSampleWeight],
+               rows, view.dtype, view.swapped, sample);
     } else {
         std::fill(sample, sample + rows, 1);
     }
     if (c.indices() && c.options.weight) {
         const TensorView& view = *c.options.weight;
-        pick(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm,
-             [](double weight, int64_t) { return weight; });
+        read_at_labels(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm,
+                       [](double weight, int64_t) { return weight; });
     } else {
         std::fill(norm, norm + rows, 1);
     }
@@ -154,239 +209,267 @@ void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64
     }
 }
 
-// ---- logits against class indices ---------------------------------------------------------------------------------------
+// ---- logits against class indices -------------------------------------------------------------------------
 
-/// True if the kernels take the rows of the logits and of the results as they lie.
+/// Arrays of a task, one number per row. low: rounding errors of the losses; sample, norm, rest: see
+/// fill_norms; factor: of the gradient.
+struct Batch {
+    int64_t label[kRows];
+    double loss[kRows], low[kRows], sample[kRows], norm[kRows], rest[kRows], factor[kRows];
+};
+
+/// True if rounding errors in double can reach a result that is computed in T.
+template <class T>
+constexpr bool kWide = std::is_same_v<T, double>;
+
+/// True if the kernels can work in place on the rows of the logits and of the results.
 template <class T>
 bool is_direct(const ClassLoss& c) {
     const auto fits = [&](const MutableTensorView* out, int operand) {
-        return !out || (out->dtype == c.x.dtype && !out->swapped &&
-                        (c.plan.axis[operand] == size_of(out->dtype) || c.plan.n <= kMaxTile));
+        return !out ||
+               (out->dtype == c.x.dtype && !out->swapped && is_dense(c.plan, operand, size_of(out->dtype)));
     };
-    // Hessians of halves have no kernels of their own.
-    return is_readable<T>(c.x, nullptr, c.plan) && fits(c.gradients.grad, 2) && fits(c.gradients.hess, 5) &&
-           !(c.gradients.hess && size_of(c.x.dtype) < 4);
+    // There are no Hessian kernels for float16 and bfloat16.
+    return is_readable<T>(c.x, nullptr, c.plan) && fits(c.gradients.grad, kGrad) &&
+           fits(c.gradients.hess, kHess) && !(c.gradients.hess && size_of(c.x.dtype) < 4);
 }
 
-/// Scratch memory of plain_batch: a stage for the logits, unless the gradients take them; one for the Hessians.
+/// How many stages a batch needs: one for the logits, and `others` for other operands. Without others, the
+/// logits need none if they are staged in the memory of the gradient.
 template <class T>
-std::size_t plain_bytes(const ClassLoss& c) {
-    const auto takes_rows = [&](const MutableTensorView* view, int k) {
-        return view && holds_rows<T>(*view, c.plan, k);
-    };
-    const bool second = c.gradients.hess && !takes_rows(c.gradients.hess, 5);
-    const int stages = is_direct<T>(c) ? 0 : second ? 2 : takes_rows(c.gradients.grad, 2) ? 0 : 1;
-    return Staging<T>(c.x, nullptr, c.plan).bytes(stages);
+int stages_of(const ClassLoss& c, int others) {
+    const bool in_gradient = c.gradients.grad && OutputRows<T>::takes_stage(*c.gradients.grad, c.plan, kGrad);
+    return others > 0 ? 1 + others : in_gradient ? 0 : 1;
+}
+/// True if the Hessian needs a stage.
+template <class T>
+bool stages_hessian(const ClassLoss& c) {
+    return c.gradients.hess && !OutputRows<T>::is_direct(*c.gradients.hess, c.plan, kHess);
 }
 
+ClassKernel plain_kernel(const ClassLoss& c, const StorageKernels& kernels) {
+    return c.gamma() > 0 ? kernels.focal_loss : kernels.class_loss;
+}
+
+/// How many stages plain_batch needs.
 template <class T>
-void plain_batch(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, const int64_t* label,
-                 const double* factor, T* loss, void* scratch) {
+int plain_stages(const ClassLoss& c) {
+    return is_direct<T>(c) ? 0 : stages_of<T>(c, stages_hessian<T>(c));
+}
+
+/// Losses, gradients and Hessians of a batch of rows by the class_loss kernels, in place or staged.
+template <class T>
+void plain_batch(const ClassLoss& c, const Staging<T>& staging, const Strides& at, int64_t rows,
+                 int64_t blocks, Batch& b, void* scratch) {
     const KernelTable& table = active_table();
     const auto* grad = c.gradients.grad;
     const auto* hess = c.gradients.hess;
     ClassRows batch{};
-    batch.hess_scale = c.gradients.hessian.scale;
-    batch.hess_min = c.gradients.hessian.floor;
+    batch.hess_scale = c.gradients.hessian.hess_scale;
+    batch.hess_min = c.gradients.hessian.hess_min;
+    batch.gamma = c.gamma();
+    const auto put_arrays = [&](int64_t first) {  // those of rows from `first` on
+        batch.label = b.label + first;
+        batch.loss = b.loss + first;
+        batch.loss_low = b.low + first;
+        batch.factor = b.factor + first;
+    };
     if (is_direct<T>(c)) {
-        batch.x = {static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0]};
-        batch.label = label;
-        batch.loss = loss;
-        batch.factor = factor;
-        if (grad) batch.grad = {static_cast<char*>(grad->data) + at[2], c.plan.row[2], c.plan.axis[2]};
-        if (hess) batch.hess = {static_cast<char*>(hess->data) + at[5], c.plan.row[5], c.plan.axis[5]};
-        const RowOptions options{c.options.temperature, grad && streams(*grad), scratch, parts, run_parts};
-        return table.of(c.x.dtype).class_loss(batch, rows, c.plan.n, options);
+        put_arrays(0);
+        batch.x = {static_cast<const char*>(c.x.data) + at[kLogits], c.plan.row_stride[kLogits],
+                   c.plan.element_stride[kLogits]};
+        if (grad)
+            batch.grad = {static_cast<char*>(grad->data) + at[kGrad], c.plan.row_stride[kGrad],
+                          c.plan.element_stride[kGrad]};
+        if (hess)
+            batch.hess = {static_cast<char*>(hess->data) + at[kHess], c.plan.row_stride[kHess],
+                          c.plan.element_stride[kHess]};
+        const RowOptions options{c.options.temperature, grad && wants_nontemporal(*grad), scratch, blocks,
+                                 run_blocks};
+        return plain_kernel(c, table.of(c.x.dtype))(batch, rows, c.plan.n, options);
     }
-    const Staging<T> staging(c.x, nullptr, c.plan);
-    T* const memory = Staging<T>::memory(scratch);
-    const RowsOut staged = staging.rows_in(memory),
-                  second = staging.rows_in(memory + staging.rows * c.plan.n);
-    // Rows are staged where their gradients go, if the kernels can work there.
+    const RowsOut staged = staging.stage(scratch, 0);
     std::optional<OutputRows<T>> grads, hessians;
-    if (grad) grads.emplace(*grad, c.plan, 2, staged);
-    if (hess) hessians.emplace(*hess, c.plan, 5, second);
+    if (grad) grads.emplace(*grad, c.plan, kGrad, staged, !hess && wants_nontemporal(*grad));
+    if (hess) hessians.emplace(*hess, c.plan, kHess, staging.stage(scratch, 1), false);
     for (int64_t first = 0; first < rows; first += staging.rows) {
         const int64_t count = std::min(staging.rows, rows - first);
         const Strides here = row_at(at, c.plan, first);
-        const RowsOut x = grads ? grads->at(here) : staged;
+        const RowsOut x = grads ? grads->stage(here) : staged;
         staging.read_rows(here, count, x);
-        batch.x = {x.data, x.row, x.axis};
-        batch.label = label + first;
-        batch.loss = loss + first;
-        batch.factor = factor ? factor + first : nullptr;
-        if (grads) batch.grad = x;
+        put_arrays(first);
+        batch.x = in(x);
+        if (grads) batch.grad = grads->at(here);
         if (hessians) batch.hess = hessians->at(here);
-        table.of(dtype_of<T>).class_loss(batch, count, c.plan.n, {c.options.temperature, false, scratch});
+        plain_kernel(c, table.of(dtype_of<T>))(
+            batch, count, c.plan.n, {c.options.temperature, grads && grads->nontemporal(), scratch});
         if (grads) grads->put(here, count);
         if (hessians) hessians->put(here, count);
     }
 }
 
-// ---- everything else: a distribution q over the classes -------------------------------------------------------------------
+// ---- a distribution over the classes ----------------------------------------------------------------------
 
-/// Rows the general way, a piece at a time.
-///
-/// The target's part and the smoothing's are summed apart, since their sum would round each weight:
-/// loss = (1 - e) sum of w q cost + e / C sum of w cost, with cost = -log p.
-class GeneralRows {
-  public:
-    static constexpr std::size_t kBytes = 5 * kPiece * sizeof(double);
+/// True if the kernels can work in place on the rows of logits, target, gradient and Hessian.
+template <class T>
+bool is_soft_direct(const ClassLoss& c) {
+    const auto fits = [&](const auto& view, int operand) {
+        return view.dtype == c.x.dtype && !view.swapped && is_dense(c.plan, operand, size_of(view.dtype));
+    };
+    const auto* const hess = c.gradients.hess;
+    return is_readable<T>(c.x, nullptr, c.plan) && (c.indices() || fits(c.target, kTarget)) &&
+           (!c.gradients.grad || fits(*c.gradients.grad, kGrad)) &&
+           (!hess || (fits(*hess, kHess) && size_of(c.x.dtype) >= 4));  // no kernels for float16, bfloat16
+}
 
-    /// memory: kBytes.
-    GeneralRows(const ClassLoss& loss, std::atomic<bool>& bad_prob, double* memory)
-        : c_(loss),
-          bad_prob_(bad_prob),
-          pitch_(std::min(kPiece, loss.plan.n)),
-          scores_(&loss.x, loss.plan.axis[0], memory),
-          targets_(&loss.target, loss.plan.axis[3], memory + pitch_),
-          weights_(loss.options.weight, weight_stride(), memory + 2 * pitch_),
-          mixed_(memory + 3 * pitch_),
-          gradient_(memory + 4 * pitch_) {
-        if (!c_.options.weight && smoothing() != 0) std::fill(memory + 2 * pitch_, memory + 3 * pitch_, 1);
+/// How many stages soft_batch needs. The gradient needs none: its results replace the staged logits.
+template <class T>
+int soft_stages(const ClassLoss& c) {
+    return is_soft_direct<T>(c) ? 0 : stages_of<T>(c, !c.indices() + stages_hessian<T>(c));
+}
+
+PairedKernel kernel_of(const StorageKernels& kernels, LossKind kind) {
+    switch (kind) {
+        case LossKind::logits: return kernels.soft_loss;
+        case LossKind::log_probs: return kernels.log_prob_loss;
+        case LossKind::probs: return kernels.prob_loss;
+        case LossKind::kl_divergence: return kernels.kl_divergence;
+        case LossKind::js_divergence: return kernels.js_divergence;
+        case LossKind::focal: break;  // has no distribution over the classes
     }
+    return nullptr;
+}
 
-    /// The loss of the row at `at`, not yet weighted by sample; its gradient times `factor` is written where there is one.
-    double operator()(const Strides& at, int64_t label, const Sum& factor) {
-        at_ = at;
-        label_ = label;
-        factor_ = factor;
-        return c_.kind == Scores::logits ? of_logits() : of_probabilities();
-    }
+/// The fields of a batch that do not depend on the row. The kernels set `outside` if a probability that
+/// counts lies outside [0, 1].
+PairedRows soft_rows(const ClassLoss& c, std::atomic<bool>& outside) {
+    const double smoothing = c.options.label_smoothing, kept = 1 - smoothing;
+    PairedRows batch{};
+    batch.slack = c.slack();
+    batch.outside = &outside;
+    if (c.label_only()) return batch;  // the weights of the labels are in the rows' factors
+    batch.kept = {kept, (1 - kept) - smoothing};
+    batch.even = quotient({smoothing}, {static_cast<double>(c.plan.n)});
+    batch.weight = c.options.weight ? c.weights.data() : nullptr;
+    batch.zero_weights = c.zero_weights;
+    batch.weight_sum = c.options.weight ? c.weight_sum : Sum{static_cast<double>(c.plan.n)};
+    batch.hess_scale = c.gradients.hessian.hess_scale;
+    batch.hess_min = c.gradients.hessian.hess_min;
+    return batch;
+}
 
-  private:
-    double smoothing() const { return c_.options.label_smoothing; }
-    int64_t weight_stride() const { return c_.options.weight ? c_.options.weight->strides[0] : 0; }
+/// Arrays with one number per row. label: valid classes, null if the target is an array of probabilities.
+/// loss, sample: may be null, see PairedRows. factor: of the gradient, null without one.
+struct SoftRows {
+    const int64_t* label;
+    double* loss;
+    const double *sample, *factor;
+    int64_t count;
 
-    template <class F>
-    void for_each_piece(F f) const {
-        for_each_piece_of_row(c_.plan.n, f);
+    /// Lets `batch` begin at row `first`.
+    void put(PairedRows& batch, int64_t first) const {
+        batch.label = label ? label + first : nullptr;
+        batch.loss = loss ? loss + first : nullptr;
+        batch.sample = sample ? sample + first : nullptr;
+        batch.factor = factor ? factor + first : nullptr;
     }
-    const double* scores(int64_t first, int64_t n) { return scores_.at(at_[0] + first * c_.plan.axis[0], n); }
-    /// w
-    const double* weights(int64_t first, int64_t n) { return weights_.at(first * weight_stride(), n); }
-    /// w q
-    const double* targets(int64_t first, int64_t n) {
-        const double* q = mixed_;
-        if (c_.indices()) {
-            std::fill(mixed_, mixed_ + n, 0);
-            if (label_ >= first && label_ < first + n) mixed_[label_ - first] = 1;
-        } else {
-            q = targets_.at(at_[3] + first * c_.plan.axis[3], n);
-        }
-        if (!c_.options.weight) return q;
-        const double* const w = weights(first, n);
-        for (int64_t i = 0; i < n; ++i) mixed_[i] = q[i] * w[i];
-        return mixed_;
-    }
-    void put_gradient(int64_t first, int64_t n) {
-        if (factor_.value == 0) std::fill(gradient_, gradient_ + n, 0);
-        const MutableTensorView& to = *c_.gradients.grad;
-        const int64_t stride = c_.plan.axis[2];
-        scatter(gradient_, n, static_cast<char*>(to.data) + at_[2] + first * stride, stride, to.dtype,
-                to.swapped);
-    }
-
-    double of_logits() {
-        const WeightedKernels& kernels = table_.weighted;
-        const auto sum = table_.f64.sum;
-        LogitRow row{c_.options.temperature, -std::numeric_limits<double>::infinity()};
-        for_each_piece([&](int64_t first, int64_t n) {
-            row.maximum = std::max(row.maximum, kernels.largest(scores(first, n), n));
-        });
-        Sum gap, mass, even_gap, even_mass;
-        for_each_piece([&](int64_t first, int64_t n) {
-            const double* const x = scores(first, n);
-            kernels.add_exponentials(x, n, row);
-            const double* const q = targets(first, n);
-            add(gap, kernels.gap(x, q, n, row.maximum));
-            add(mass, {sum(q, n), 0});
-            if (smoothing() == 0) return;
-            const double* const w = weights(first, n);
-            add(even_gap, kernels.gap(x, w, n, row.maximum));
-            add(even_mass, {sum(w, n), 0});
-        });
-        kernels.finish(row);
-        const double kept = 1 - smoothing();
-        const SoftShares shares{{kept, (1 - kept) - smoothing()},
-                                quotient({smoothing()}, {static_cast<double>(c_.plan.n)}),
-                                mass,
-                                even_mass,
-                                factor_};
-        for_each_piece([&](int64_t first, int64_t n) {
-            if (!c_.gradients.grad) return;
-            kernels.gradient(scores(first, n), targets(first, n),
-                             smoothing() == 0 ? nullptr : weights(first, n), gradient_, n, row, shares);
-            put_gradient(first, n);
-        });
-        const auto part = [&](double share, const Sum& gaps, const Sum& masses) {  // 0 x inf = 0
-            return share == 0 ? 0
-                              : share * (total(gaps) / c_.options.temperature + row.log_rest * total(masses));
-        };
-        return part(kept, gap, mass) + part(shares.even.value, even_gap, even_mass);
-    }
-
-    double of_probabilities() {
-        const bool logs = c_.kind == Scores::log_probs;
-        Sum loss;
-        for_each_piece([&](int64_t first, int64_t n) {
-            const double *const x = scores(first, n), *const q = targets(first, n);
-            if (!logs && table_.f64.outside_unit(x, n)) bad_prob_ = true;
-            add(loss, logs ? table_.weighted.gap(x, q, n, 0) : table_.weighted.surprisal(x, q, n));
-            if (!c_.gradients.grad) return;
-            for (int64_t i = 0; i < n; ++i)
-                gradient_[i] = q[i] == 0 ? 0 : total(factor_) * (logs ? -q[i] : -q[i] / x[i]);
-            put_gradient(first, n);
-        });
-        return total(loss);
-    }
-
-    const ClassLoss& c_;
-    std::atomic<bool>& bad_prob_;
-    const KernelTable& table_ = active_table();
-    int64_t pitch_;
-    Pieces<double> scores_, targets_, weights_;
-    double *mixed_, *gradient_;
-    Strides at_{};
-    int64_t label_ = 0;
-    Sum factor_;
 };
 
-/// The scores at the labels: all that losses of (log-)probabilities against class indices read.
-void picked_losses(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* loss,
-                   std::atomic<bool>& bad) {
-    const bool probs = c.kind == Scores::probs;
-    pick(c.x, static_cast<const char*>(c.x.data) + at[0], c.plan.row[0], c.plan.axis[0], label, rows, loss,
-         [probs](double score, int64_t y) { return y < 0   ? probs
-                                                   : probs ? score
-                                                           : 0 - score; });  // never -0
+/// Losses and gradients of a batch of rows by the kernels of two operands, in place or staged.
+template <class T>
+void soft_batch(const ClassLoss& c, const Staging<T>& staging, const Strides& at, const SoftRows& rows,
+                std::atomic<bool>& outside, void* scratch) {
+    const KernelTable& table = active_table();
+    const MutableTensorView *const grad = c.gradients.grad, *const hess = c.gradients.hess;
+    const auto rows_of = [&](const TensorView& view, const Strides& from, int operand) {
+        return RowsIn{static_cast<const char*>(view.data) + from[operand], c.plan.row_stride[operand],
+                      c.plan.element_stride[operand]};
+    };
+    const auto results_of = [&](const MutableTensorView& view, int operand) {
+        return RowsOut{static_cast<char*>(view.data) + at[operand], c.plan.row_stride[operand],
+                       c.plan.element_stride[operand]};
+    };
+    PairedRows batch = soft_rows(c, outside);
+    if (is_soft_direct<T>(c)) {
+        rows.put(batch, 0);
+        batch.x = rows_of(c.x, at, kLogits);
+        if (!c.indices()) batch.second = rows_of(c.target, at, kTarget);
+        if (grad) batch.grad = results_of(*grad, kGrad);
+        if (hess) batch.hess = results_of(*hess, kHess);
+        return kernel_of(table.of(c.x.dtype), c.kind)(
+            batch, rows.count, c.plan.n, {c.options.temperature, grad && wants_nontemporal(*grad), scratch});
+    }
+    const RowsOut staged = staging.stage(scratch, 0);
+    std::optional<OutputRows<T>> grads, hessians;
+    if (grad) grads.emplace(*grad, c.plan, kGrad, staged, !hess && wants_nontemporal(*grad));
+    if (hess) hessians.emplace(*hess, c.plan, kHess, staging.stage(scratch, c.indices() ? 1 : 2), false);
+    for (int64_t first = 0; first < rows.count; first += staging.rows) {
+        const int64_t count = std::min(staging.rows, rows.count - first);
+        const Strides here = row_at(at, c.plan, first);
+        const RowsOut x = grads ? grads->stage(here) : staged;
+        staging.read_rows(here, count, x);
+        rows.put(batch, first);
+        batch.x = in(x);
+        if (grads) batch.grad = grads->at(here);
+        if (hessians) batch.hess = hessians->at(here);
+        if (!c.indices()) {
+            const RowsOut targets = staging.stage(scratch, 1);
+            read_rows<T>(c.target, rows_of(c.target, here, kTarget), count, c.plan.n, targets);
+            batch.second = in(targets);
+        }
+        kernel_of(table.of(dtype_of<T>), c.kind)(
+            batch, count, c.plan.n, {c.options.temperature, grads && grads->nontemporal(), scratch});
+        if (grads) grads->put(here, count);
+        if (hessians) hessians->put(here, count);
+    }
+}
+
+/// The class weights in double, padded as the kernels require, and their sum.
+void prepare_weights(ClassLoss& c) {
+    constexpr int64_t kMostLanes = 16;
+    const TensorView& view = *c.options.weight;
+    c.weights.resize(c.plan.n + kMostLanes);
+    gather(static_cast<const char*>(view.data), view.strides[0], c.plan.n, view.dtype, view.swapped,
+           c.weights.data());
+    Sum sum;
+    for (int64_t i = 0; i < c.plan.n; ++i) {
+        add(sum, {c.weights[i]});
+        c.zero_weights |= c.weights[i] == 0;
+    }
+    c.weight_sum.value = total(sum);
+    c.weight_sum.error = std::isfinite(total(sum)) ? (sum.value - total(sum)) + sum.error : 0;
+}
+
+// ---- elements at the labels -------------------------------------------------------------------------------
+
+/// Losses of (log-)probabilities against class indices, from the elements at the labels. bad: set if a
+/// probability lies outside [0, 1].
+void losses_at_labels(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* loss,
+                      std::atomic<bool>& bad) {
+    const bool probs = c.kind == LossKind::probs;
+    read_at_labels(
+        c.x, static_cast<const char*>(c.x.data) + at[kLogits], c.plan.row_stride[kLogits],
+        c.plan.element_stride[kLogits], label, rows, loss, [probs](double score, int64_t y) {
+            return y < 0 ? probs : probs ? score : 0 - score;  // never -0; ignored: loss 0, as log(1)
+        });
     if (!probs) return;
-    if (active_table().f64.outside_unit(loss, rows)) bad = true;
-    active_table().weighted.log(loss, loss, rows);
+    if (active_table().f64.outside_unit(loss, rows, c.slack())) bad = true;
+    for (int64_t r = 0; r < rows; ++r) loss[r] = in_unit(loss[r]);
+    active_table().log(loss, loss, rows);
     for (int64_t r = 0; r < rows; ++r) loss[r] = 0 - loss[r];
 }
 
-/// As the kernel has it, which takes its time for a single one.
+/// The sum kernel, without its call for a single value: the result is the same.
 double sum_of(const double* x, int64_t n) {
     return n == 1 ? 0 + *x : active_table().f64.sum(x, n);
 }
 
-// ---- all rows ---------------------------------------------------------------------------------------------------------------
+// ---- all rows ---------------------------------------------------------------------------------------------
 
-/// A task's rows, on its stack.
-struct Batch {
-    int64_t label[kRows];
-    double loss[kRows], sample[kRows], norm[kRows], rest[kRows], factor[kRows];
-};
-
-/// Whether rounding errors in double reach results of this type.
+/// The plain path: losses of a batch, times the weights of the rows, and gradients.
 template <class T>
-constexpr bool kWide = std::is_same_v<T, double>;
-
-/// Logits against class indices: losses and gradients of a batch by the kernels.
-template <class T>
-void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, int64_t parts, Batch& b,
-                  void* scratch) {
+void plain_losses(const ClassLoss& c, const Staging<T>& staging, const Strides& at, int64_t rows,
+                  int64_t blocks, Batch& b, void* scratch) {
     const bool gradient = c.gradients.grad || c.gradients.hess;
     const double share = gradient ? total(factor_of(c, {1})) : 0;
     for (int64_t r = 0; gradient && r < rows; ++r) {
@@ -395,66 +478,111 @@ void plain_losses(const ClassLoss& c, const Strides& at, int64_t rows, int64_t p
                       : kWide<T>       ? total(factor_of(c, {b.norm[r], b.rest[r]}))
                                        : b.norm[r] / c.denominator.value / c.options.temperature;
     }
-    T raw[kRows];
-    plain_batch<T>(c, at, rows, parts, b.label, gradient ? b.factor : nullptr, raw, scratch);
-    std::copy(raw, raw + rows, b.loss);
+    plain_batch<T>(c, staging, at, rows, blocks, b, scratch);
+    for (int64_t r = 0; c.weighted() && r < rows; ++r) {
+        const double loss = b.loss[r], weighted = b.norm[r] * loss;
+        b.loss[r] = b.norm[r] == 0 ? 0 : weighted;
+        if (!kWide<T> || b.norm[r] == 0 || !std::isfinite(weighted)) continue;
+        b.loss[r] += std::fma(b.norm[r], loss, -weighted) + (b.norm[r] * b.low[r] + b.rest[r] * loss);
+    }
 }
 
-/// One NaN for all: which of two a sum returns differs from CPU to CPU.
+/// NaN in its one bit pattern: which of two NaN a sum returns differs between CPUs.
 double canonical(double x) {
     return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;
 }
 
-/// Row by row, by a distribution over the classes that holds the class weights: the sample's weight is left.
-void general_losses(const ClassLoss& c, const Strides& at, int64_t rows, Batch& b, std::atomic<bool>& bad,
-                    void* scratch) {
-    GeneralRows general(c, bad, static_cast<double*>(scratch));
-    for (int64_t r = 0; r < rows; ++r) {
-        const int64_t label = c.indices() ? std::max<int64_t>(b.label[r], 0) : 0;
-        const double loss = general(row_at(at, c.plan, r), label, factor_of(c, {b.sample[r]}));
-        b.loss[r] = b.sample[r] == 0 ? 0 : canonical(b.sample[r] * loss);
-    }
+/// Multiplies losses by sample weights. A row of weight 0 contributes 0, whatever it holds.
+void weigh_by_sample(const double* sample, int64_t rows, double* loss) {
+    for (int64_t r = 0; r < rows; ++r) loss[r] = sample[r] == 0 ? 0 : sample[r] * loss[r];
 }
 
+/// The soft path: losses of a batch, times the sample weights, and gradients. The kernels take class weights
+/// into account. An ignored row has sample weight 0; the kernels see label 0 there.
+template <class T>
+void soft_losses(const ClassLoss& c, const Staging<T>& staging, const Strides& at, int64_t rows, Batch& b,
+                 std::atomic<bool>& outside, void* scratch) {
+    const bool logits = c.kind == LossKind::logits;
+    for (int64_t r = 0; c.indices() && r < rows; ++r) b.label[r] = std::max<int64_t>(b.label[r], 0);
+    const double unweighted = total(factor_of(c, {1}));
+    for (int64_t r = 0; c.gradients.grad && r < rows; ++r)
+        b.factor[r] = b.sample[r] == 1 ? unweighted : total(factor_of(c, {b.sample[r]}));
+    soft_batch<T>(c, staging, at,
+                  {c.indices() ? b.label : nullptr, b.loss, logits ? b.sample : nullptr,
+                   c.gradients.grad ? b.factor : nullptr, rows},
+                  outside, scratch);
+    if (!logits) weigh_by_sample(b.sample, rows, b.loss);
+}
+
+/// The label-only path: losses of a batch, and gradients, which are 0 except at the labels and written by the
+/// kernels of two operands. Class weights are part of the factors.
+template <class T>
+void label_only_losses(const ClassLoss& c, const Staging<T>& staging, const Strides& at, int64_t rows,
+                       Batch& b, std::atomic<bool>& outside, void* scratch) {
+    losses_at_labels(c, at, rows, b.label, b.loss, outside);
+    if (!c.gradients.grad) return;
+    const double unweighted = total(factor_of(c, {1}));
+    for (int64_t r = 0; r < rows; ++r) {
+        const bool counts = b.label[r] >= 0;
+        b.factor[r] = !counts ? 0 : !c.weighted() ? unweighted : total(factor_of(c, {b.norm[r]}));
+        b.label[r] = std::max<int64_t>(b.label[r], 0);
+    }
+    soft_batch<T>(c, staging, at, {b.label, nullptr, nullptr, b.factor, rows}, outside, scratch);
+}
+
+/// Writes the losses of a batch.
+void put_losses(const ClassLoss& c, const Strides& at, int64_t rows, const double* loss) {
+    char* const to = static_cast<char*>(c.losses->data) + at[kRow];
+    scatter(loss, rows, to, c.plan.row_stride[kRow], c.losses->dtype, c.losses->swapped);
+}
+
+/// Losses of all rows, to where c and `result` want them, and gradients.
 template <class T>
 void row_losses(const ClassLoss& c, RowLosses& result) {
     const bool plain = c.plain();
-    const bool picked = c.picked();
-    // Rows of a task in C order give their partial sum at once; otherwise all losses are kept and summed later.
-    const bool in_order = result.loss.empty();
-    // Picking is little work however long the rows are.
-    const int64_t task_rows = in_order || picked ? kRows : std::min(rows_per_task(c.plan), kRows);
-    const std::size_t bytes = picked ? 0 : plain ? plain_bytes<T>(c) : GeneralRows::kBytes;
-    const int64_t parts = plain && is_direct<T>(c) ? parts_of_row(c.plan, c.x.dtype) : 1;
-    const auto batch = [&](const Strides& at, int64_t rows, void* scratch) {
-        Batch b;
+    const bool label_only = c.label_only();
+    // If each task is kRows rows in C order, it forms their partial sum. Otherwise losses are kept and summed
+    // later.
+    const bool in_order = result.loss_sums.size() > 0;
+    // Reading one element of each row is little work, however long the rows are.
+    const int64_t task_rows =
+        in_order || (label_only && !c.gradients.grad) ? kRows : std::min(rows_per_task(c.plan), kRows);
+    const Staging<T> staging(c.x, nullptr, c.plan);
+    const std::size_t bytes = plain                          ? staging.bytes(plain_stages<T>(c))
+                              : c.soft() || c.gradients.grad ? staging.bytes(soft_stages<T>(c))
+                                                             : 0;
+    const int64_t blocks = plain && is_direct<T>(c) ? blocks_of_row(c.plan, c.x.dtype) : 1;
+    const auto batch = [&](const Strides& at, int64_t rows, Batch& b, void* scratch) {
         const LabelCounts labels = c.indices() ? gather_labels(c, at, rows, b.label) : LabelCounts();
         if (labels.bad) result.bad_label = true;
         result.counted += rows - labels.ignored;
-        if (c.weighted() || !(plain || picked))
+        if (c.weighted() || !(plain || label_only))
             fill_norms(c, at, rows, b.label, b.sample, b.norm, plain && kWide<T> ? b.rest : nullptr);
-        if (plain) plain_losses<T>(c, at, rows, parts, b, scratch);
-        else if (picked) picked_losses(c, at, rows, b.label, b.loss, result.bad_prob);
-        else general_losses(c, at, rows, b, result.bad_prob, scratch);
-        for (int64_t r = 0; c.weighted() && (plain || picked) && r < rows; ++r)
+        if (plain) plain_losses<T>(c, staging, at, rows, blocks, b, scratch);
+        else if (label_only) label_only_losses<T>(c, staging, at, rows, b, result.bad_prob, scratch);
+        else soft_losses<T>(c, staging, at, rows, b, result.bad_prob, scratch);
+        for (int64_t r = 0; c.weighted() && label_only && r < rows; ++r)
             b.loss[r] = b.norm[r] == 0 ? 0 : b.norm[r] * b.loss[r];
+        for (int64_t r = 0; r < rows; ++r) b.loss[r] = canonical(b.loss[r]);
+        if (c.losses) return put_losses(c, at, rows, b.loss);
         if (in_order) {
-            const int64_t block = at[1] / int64_t{sizeof(double)} / kRows;
+            const int64_t block = at[kRow] / int64_t{sizeof(double)} / kRows;
             result.loss_sums[block] = sum_of(b.loss, rows);
             if (c.sums_norms) result.norm_sums[block] = sum_of(b.norm, rows);
             return;
         }
         for (int64_t r = 0; r < rows; ++r) {
-            const int64_t index = (at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)};
+            const int64_t index = (at[kRow] + r * c.plan.row_stride[kRow]) / int64_t{sizeof(double)};
             result.loss[index] = b.loss[r];
             if (c.sums_norms) result.norm[index] = b.norm[r];
         }
     };
-    for_each_batch(c.plan, task_rows, bytes, batch, parts);
+    for_each_batch_with<Batch>(c.plan, task_rows, bytes, batch, blocks);
 }
 
-/// Sums of blocks of kRows, in C order of the rows.
-double sum_in_blocks(const std::vector<double>& values, BlockSums& sums) {
+/// The total of all rows: `sums`, one for every kRows rows in C order, formed from `values` unless these are
+/// empty.
+double sum_in_blocks(const std::vector<double>& values, PartialSums& sums) {
     const auto rows = static_cast<int64_t>(values.size());
     if (rows > 0) sums.resize((rows + kRows - 1) / kRows);
     for (int64_t first = 0; first < rows; first += kRows)
@@ -462,51 +590,62 @@ double sum_in_blocks(const std::vector<double>& values, BlockSums& sums) {
     return sums.size() == 1 ? sums[0] : active_table().f64.sum(&sums[0], static_cast<int64_t>(sums.size()));
 }
 
-/// The sum of what the rows count for: the denominator of the gradient of a mean.
+/// The sum of the weights of the rows in the mean, which is its denominator.
 Sum total_norm(const ClassLoss& c, int64_t ignored) {
     if (!c.weighted()) return {static_cast<double>(c.rows - ignored)};
     std::vector<double> norms(c.rows);
-    for_each_batch(c.plan, std::min(rows_per_task(c.plan), kRows), 0,
-                   [&](const Strides& at, int64_t rows, void*) {
-                       int64_t label[kRows];
-                       double sample[kRows], norm[kRows];
-                       if (c.indices()) gather_labels(c, at, rows, label);
-                       fill_norms(c, at, rows, label, sample, norm, nullptr);
-                       for (int64_t r = 0; r < rows; ++r)
-                           norms[(at[1] + r * c.plan.row[1]) / int64_t{sizeof(double)}] = norm[r];
-                   });
-    if (c.options.dtype != DType::float64) return {sum_of(norms.data(), c.rows)};
+    for_each_batch_with<Batch>(
+        c.plan, std::min(rows_per_task(c.plan), kRows), 0,
+        [&](const Strides& at, int64_t rows, Batch& b, void*) {
+            if (c.indices()) gather_labels(c, at, rows, b.label);
+            fill_norms(c, at, rows, b.label, b.sample, b.norm, nullptr);
+            for (int64_t r = 0; r < rows; ++r)
+                norms[(at[kRow] + r * c.plan.row_stride[kRow]) / int64_t{sizeof(double)}] = b.norm[r];
+        });
+    if (c.options.compute_dtype != DType::float64) return {sum_of(norms.data(), c.rows)};
     Sum sum;
     for (double norm : norms) add(sum, {norm});
     return sum;
 }
 
-// ---- checks -------------------------------------------------------------------------------------------------------------------
+// ---- checks -----------------------------------------------------------------------------------------------
+
+/// Rejects probabilities outside [0, 1] that the loss reads: those at the labels, or, against class
+/// probabilities, all.
+void check_probs(const ClassLoss& c) {
+    if (c.indices()) check_unit_at_labels(c.name, c.x, c.axis, c.target, c.options.ignore_index);
+    else check_unit(c.name, c.x, DType::float64);
+}
 
 void check_gradient(const ClassLoss& c, const MutableTensorView* out, const char* name) {
     if (!out) return;
-    check_output(c.x, *out, name, c.name);
-    check_separate({&c.target, c.options.weight, c.options.sample_weight}, *out, name, c.name);
+    check_like(c.x, c.name, *out, name);
 }
 
-/// Shapes, ranges, the plan; labels are checked later.
+/// Checks shapes and ranges, and makes the plan; labels are checked later.
 void prepare(ClassLoss& c, const MutableTensorView* losses) {
     const TensorView& x = c.x;
     const ClassLossOptions& options = c.options;
-    if (x.ndim() == 0) fail(std::string(c.name) + " must have at least one dimension, the classes");
+    if (x.ndim() == 0) fail(std::string(c.name) + " must have at least one dimension (the classes)");
     c.axis = normalize_axis(options.axis, x.ndim());
     const int64_t classes = x.shape[c.axis];
-    if (c.target.dtype == DType::boolean) fail("target must hold class indices or probabilities, got bool");
-    check_target_shape(x, c.target, c.axis, c.name);
+    if (is_divergence(c.kind)) {
+        check_same_shape(x, c.name, c.target, target_name(c.kind));
+    } else {
+        if (c.target.dtype == DType::boolean)
+            fail("target must hold class indices or probabilities, got bool");
+        if (c.kind == LossKind::focal && !c.indices())
+            fail("target must hold class indices (integers), got class probabilities");
+        check_target_shape(x, c.target, c.axis, c.name);
+    }
     if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
-        fail("label_smoothing must lie in [0, 1], got " + text_of(options.label_smoothing));
+        fail("label_smoothing must be between 0 and 1, got " + text_of(options.label_smoothing));
     }
     check_temperature(options.temperature);
     const Dims row_shape = without_axis(x.shape, c.axis);
     c.rows = checked_size(row_shape);
-    checked_size(x.shape);
     if (options.weight && !(options.weight->ndim() == 1 && options.weight->shape[0] == classes)) {
-        fail("weight must have shape (" + std::to_string(classes) + ",), one for each class, got " +
+        fail("weight must have shape (" + std::to_string(classes) + ",), one per class, got " +
              to_string(options.weight->shape));
     }
     if (options.sample_weight && !same_shape(options.sample_weight->shape, row_shape)) {
@@ -516,11 +655,16 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     check_losses(losses, row_shape);
     check_gradient(c, c.gradients.grad, "grad_out");
     check_gradient(c, c.gradients.hess, "hess_out");
+    check_memory({{c.name, &x, c.gradients.grad},
+                  {target_name(c.kind), &c.target},
+                  {"weight", options.weight},
+                  {"sample_weight", options.sample_weight}},
+                 {{"grad_out", c.gradients.grad}, {"hess_out", c.gradients.hess}, {"losses", losses}});
     if (c.rows == 0) return;
     check_classes(x, c.axis, c.name);
     const Dims in_order = contiguous_strides(row_shape, sizeof(double));
     const Operand operands[] = {x.strides,
-                                {in_order, true},
+                                {c.losses ? c.losses->strides : std::span<const int64_t>(in_order), true},
                                 strides_of(c.gradients.grad),
                                 {c.target.strides, c.indices()},
                                 {strides_of(options.sample_weight), true},
@@ -528,39 +672,77 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     c.plan = make_plan(x.shape, c.axis, operands);
 }
 
+/// Runs the loop over all rows, then throws the error of bad labels or probabilities that it met. keep_rows:
+/// each loss is wanted, not their sum.
 void run(ClassLoss& c, RowLosses& result, bool keep_rows) {
     if (c.rows == 0) return;
     const bool whole_blocks = c.plan.batches == 1 || c.plan.rows % kRows == 0;
     const bool in_order =
         !keep_rows &&
-        (c.rows == 1 || (whole_blocks && c.plan.row[1] == sizeof(double) &&
-                         (c.plan.n <= 64 || c.picked())));  // else kRows rows are much for a task
+        (c.rows == 1 ||
+         (whole_blocks && c.plan.row_stride[kRow] == sizeof(double) &&
+          (c.plan.n <= 64 ||
+           (c.label_only() && !c.gradients.grad))));  // kRows longer rows are too much for a task
     if (in_order) {
         result.loss_sums.resize((c.rows + kRows - 1) / kRows);
         if (c.sums_norms) result.norm_sums.resize(result.loss_sums.size());
-    } else {
+    } else if (!c.losses) {
         result.loss.resize(c.rows);
         if (c.sums_norms) result.norm.resize(c.rows);
     }
-    const bool wide = c.options.dtype == DType::float64;
-    if (wide) row_losses<double>(c, result);
+    if (c.soft() && c.options.weight) prepare_weights(c);
+    if (c.wide()) row_losses<double>(c, result);
     else row_losses<float>(c, result);
     if (result.bad_label) check_labels(c.target, c.x.shape[c.axis], c.options.ignore_index);
-    if (result.bad_prob) fail_outside("probs", c.x);
+    if (result.bad_prob) check_probs(c);
 }
 
-double class_loss(Scores kind, const char* name, const TensorView& x, const TensorView& target,
-                  const ClassLossOptions& options, const MutableTensorView* losses,
-                  const MutableTensorView* grad) {
+/// Writes the losses of all rows, which are in C order.
+void put_in_order(const std::vector<double>& loss, const MutableTensorView& losses) {
+    const int outer = std::max(losses.ndim() - 1, 0);
+    const int64_t inner = outer < losses.ndim() ? losses.shape[outer] : 1,
+                  step = outer < losses.ndim() ? losses.strides[outer] : 0;
+    for_each_element(losses.shape.first(outer), losses.strides.first(outer), [&](int64_t i, int64_t offset) {
+        scatter(loss.data() + i * inner, inner, static_cast<char*>(losses.data) + offset, step, losses.dtype,
+                losses.swapped);
+        return true;
+    });
+}
+
+/// The options with the defaults of this kind of loss, which may have neither smoothing nor temperature.
+ClassLossOptions options_of(LossKind kind, const TensorView& x, const ClassLossOptions& given) {
+    ClassLossOptions options = given;
+    options.compute_dtype = resolved(given.compute_dtype, x);
+    if (kind == LossKind::log_probs || kind == LossKind::probs || kind == LossKind::focal)
+        options.label_smoothing = 0, options.temperature = 1;
+    if (kind == LossKind::focal) check_gamma(given.gamma);
+    return options;
+}
+
+[[gnu::noinline]] double class_loss(LossKind kind, const char* name, const TensorView& x_,
+                                    const TensorView& target_, const ClassLossOptions& given,
+                                    const MutableTensorView* losses_, const MutableTensorView* grad_) {
+    const bool keep_rows = given.reduction == Reduction::none, mean = given.reduction == Reduction::mean;
+    check_reduction(given.reduction, losses_);
+    const Input x_in(name, x_), target_in(target_name(kind), target_), weight("weight", given.weight),
+        sample_weight("sample_weight", given.sample_weight);
+    const Output losses_out("losses", keep_rows ? losses_ : nullptr), grad_out("grad_out", grad_);
+    const TensorView &x = *x_in, &target = *target_in;
+    const MutableTensorView *const losses = losses_out.get(), *const grad = grad_out.get();
+    ClassLossOptions options = options_of(kind, x, given);
+    options.weight = weight.get();
+    options.sample_weight = sample_weight.get();
     ClassLoss c{kind, name, x, target, options, {grad, nullptr, {}}};
-    const bool keep_rows = options.reduction == Reduction::none, mean = options.reduction == Reduction::mean;
+    // Losses of probabilities without a gradient check the probabilities in the same pass. Their losses are
+    // written afterwards; all others are written at once.
+    const bool at_once = keep_rows && (grad || kind != LossKind::probs);
+    if (at_once) c.losses = losses;
     double norm = 0;
-    if (keep_rows && !losses) fail("reduction none needs an array for the losses");
     prepare(c, losses);
-    if (grad && c.rows > 0) {
-        // The gradient is written in the same pass as the losses: everything must be known to be good before.
+    if ((grad || at_once) && c.rows > 0) {
+        // The pass over the rows will write: everything must be known to be right before.
         const int64_t ignored = c.indices() ? check_labels(target, x.shape[c.axis], options.ignore_index) : 0;
-        if (kind == Scores::probs) check_unit("probs", x);
+        if (kind == LossKind::probs) check_probs(c);
         if (mean) {
             c.denominator = total_norm(c, ignored);
             norm = total(c.denominator);
@@ -571,67 +753,129 @@ double class_loss(Scores kind, const char* name, const TensorView& x, const Tens
     RowLosses result;
     run(c, result, keep_rows);
     if (keep_rows) {
-        for_each_element(losses->shape, losses->strides, [&](int64_t i, int64_t offset) {
-            scatter(&result.loss[i], 1, static_cast<char*>(losses->data) + offset, 0, losses->dtype,
-                    losses->swapped);
-            return true;
-        });
+        if (!at_once && c.rows > 0) put_in_order(result.loss, *losses);
         return std::numeric_limits<double>::quiet_NaN();
     }
     const double total = sum_in_blocks(result.loss, result.loss_sums);
-    if (!mean) return total;
+    if (!mean) return canonical(total);
     if (!grad) {
         norm = c.weighted() ? sum_in_blocks(result.norm, result.norm_sums)
                             : static_cast<double>(result.counted.load());
     }
-    return norm == 0 ? options.empty : total / norm;
+    return norm == 0 ? options.empty : canonical(total / norm);
+}
+
+/// A divergence has no weights of classes, no labels, no smoothing.
+double divergence(LossKind kind, const TensorView& logits, const TensorView& target_logits,
+                  const DivergenceOptions& given, const MutableTensorView* losses,
+                  const MutableTensorView* grad) {
+    const DefaultFloatMode mode;
+    ClassLossOptions options;
+    options.axis = given.axis;
+    options.sample_weight = given.sample_weight;
+    options.ignore_index = std::nullopt;
+    options.temperature = given.temperature;
+    options.reduction = given.reduction;
+    options.empty = given.empty;
+    options.compute_dtype = given.compute_dtype;
+    return class_loss(kind, "logits", logits, target_logits, options, losses, grad);
+}
+
+void class_hessian(LossKind kind, const TensorView& logits, const TensorView& target,
+                   const MutableTensorView& grad, const MutableTensorView& hess,
+                   const ClassLossOptions& given, const HessianOptions& hessian) {
+    const Input x("logits", logits), labels("target", target), weight("weight", given.weight),
+        sample_weight("sample_weight", given.sample_weight);
+    const Output grad_to("grad_out", grad), hess_to("hess_out", hess);
+    ClassLossOptions options = options_of(kind, *x, given);
+    options.weight = weight.get();
+    options.sample_weight = sample_weight.get();
+    options.compute_dtype = compute_dtype_of(logits.dtype);
+    check_hessian(hessian);
+    check_temperature(options.temperature);
+    HessianOptions scaled = hessian;  // the gradient has one factor 1 / temperature, the Hessian two
+    scaled.hess_scale /= options.temperature;
+    ClassLoss c{kind, "logits", *x, *labels, options, {grad_to.get(), hess_to.get(), scaled}};
+    prepare(c, nullptr);
+    if (c.rows == 0) return;
+    if (c.indices()) check_labels(*labels, logits.shape[c.axis], options.ignore_index);
+    RowLosses result;
+    run(c, result, false);
 }
 
 }  // namespace
 
 double cross_entropy(const TensorView& logits, const TensorView& target, const ClassLossOptions& options,
                      const MutableTensorView* losses) {
-    return class_loss(Scores::logits, "logits", logits, target, options, losses, nullptr);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::logits, "logits", logits, target, options, losses, nullptr);
 }
 double nll_loss(const TensorView& log_probs, const TensorView& target, const ClassLossOptions& options,
                 const MutableTensorView* losses) {
-    return class_loss(Scores::log_probs, "log_probs", log_probs, target, options, losses, nullptr);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::log_probs, "log_probs", log_probs, target, options, losses, nullptr);
 }
 double categorical_cross_entropy(const TensorView& probs, const TensorView& target,
                                  const ClassLossOptions& options, const MutableTensorView* losses) {
-    return class_loss(Scores::probs, "probs", probs, target, options, losses, nullptr);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::probs, "probs", probs, target, options, losses, nullptr);
 }
 
 double cross_entropy_and_grad(const TensorView& logits, const TensorView& target,
                               const MutableTensorView& grad, const ClassLossOptions& options,
                               const MutableTensorView* losses) {
-    return class_loss(Scores::logits, "logits", logits, target, options, losses, &grad);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::logits, "logits", logits, target, options, losses, &grad);
 }
 double nll_loss_and_grad(const TensorView& log_probs, const TensorView& target, const MutableTensorView& grad,
                          const ClassLossOptions& options, const MutableTensorView* losses) {
-    return class_loss(Scores::log_probs, "log_probs", log_probs, target, options, losses, &grad);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::log_probs, "log_probs", log_probs, target, options, losses, &grad);
 }
 double categorical_cross_entropy_and_grad(const TensorView& probs, const TensorView& target,
                                           const MutableTensorView& grad, const ClassLossOptions& options,
                                           const MutableTensorView* losses) {
-    return class_loss(Scores::probs, "probs", probs, target, options, losses, &grad);
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::probs, "probs", probs, target, options, losses, &grad);
+}
+
+double kl_divergence(const TensorView& logits, const TensorView& target_logits,
+                     const DivergenceOptions& options, const MutableTensorView* losses) {
+    return divergence(LossKind::kl_divergence, logits, target_logits, options, losses, nullptr);
+}
+double js_divergence(const TensorView& logits, const TensorView& target_logits,
+                     const DivergenceOptions& options, const MutableTensorView* losses) {
+    return divergence(LossKind::js_divergence, logits, target_logits, options, losses, nullptr);
+}
+double kl_divergence_and_grad(const TensorView& logits, const TensorView& target_logits,
+                              const MutableTensorView& grad, const DivergenceOptions& options,
+                              const MutableTensorView* losses) {
+    return divergence(LossKind::kl_divergence, logits, target_logits, options, losses, &grad);
 }
 
 void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
                              const MutableTensorView& grad, const MutableTensorView& hess,
                              const ClassLossOptions& options, const HessianOptions& hessian) {
-    ClassLossOptions plain = options;
-    plain.label_smoothing = 0;
-    plain.dtype = compute_dtype(logits);
-    check_hessian(hessian);
-    ClassLoss c{Scores::logits, "logits", logits, target, plain, {&grad, &hess, hessian}};
-    if (is_floating(target.dtype)) fail("target must hold class indices, got class probabilities");
-    prepare(c, nullptr);
-    if (overlaps(grad, hess) || overlaps(logits, hess)) fail("hess_out overlaps grad_out or logits");
-    if (c.rows == 0) return;
-    check_labels(target, logits.shape[c.axis], options.ignore_index);
-    RowLosses result;
-    run(c, result, false);
+    const DefaultFloatMode mode;
+    class_hessian(LossKind::logits, logits, target, grad, hess, options, hessian);
+}
+
+double softmax_focal_loss(const TensorView& logits, const TensorView& target, const ClassLossOptions& options,
+                          const MutableTensorView* losses) {
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::focal, "logits", logits, target, options, losses, nullptr);
+}
+double softmax_focal_loss_and_grad(const TensorView& logits, const TensorView& target,
+                                   const MutableTensorView& grad, const ClassLossOptions& options,
+                                   const MutableTensorView* losses) {
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::focal, "logits", logits, target, options, losses, &grad);
+}
+void softmax_focal_loss_grad_hess(const TensorView& logits, const TensorView& target,
+                                  const MutableTensorView& grad, const MutableTensorView& hess,
+                                  const ClassLossOptions& options, const HessianOptions& hessian) {
+    const DefaultFloatMode mode;
+    class_hessian(LossKind::focal, logits, target, grad, hess, options, hessian);
 }
 
 }  // namespace softloss

@@ -8,22 +8,32 @@
 
 #include "softloss/softloss.hpp"
 
-#if defined(SOFTLOSS_HAS_X86)
+#if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #endif
 
 namespace softloss {
 
-extern const KernelTable baseline_table, avx2_table, avx512_table, neon_table;
+// SOFTLOSS_ISAS is the list of CMakeLists.txt: a row for each instruction set that was compiled, slowest
+// first. The table of each comes from kernels/isa.cpp.
+#define SOFTLOSS_ISA_ROW(name)      \
+    namespace name {                \
+    extern const KernelTable table; \
+    }
+SOFTLOSS_ISAS
+#undef SOFTLOSS_ISA_ROW
 
 namespace {
 
-#if defined(SOFTLOSS_HAS_X86)
-// By hand, not by __builtin_cpu_supports, which answers no to everything under some compilers' run-time libraries.
-struct Features {
+/// What this CPU and operating system can run: a member for each name in CMakeLists.txt.
+struct Usable {
+    bool baseline = true, neon = true;  // on every CPU for which they are compiled
     bool avx2 = false, avx512 = false;
 
-    Features() {
+#if defined(__x86_64__) || defined(__i386__)
+    // By hand, not by __builtin_cpu_supports, which answers no to everything under some compilers' run-time
+    // libraries.
+    Usable() {
         unsigned a, b, c, d;
         if (!__get_cpuid(1, &a, &b, &c, &d)) return;
         const bool fma = c >> 12 & 1, osxsave = c >> 27 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
@@ -36,21 +46,17 @@ struct Features {
         avx2 = saves_ymm && (b >> 5 & 1);
         avx512 = avx2 && saves_zmm && f && dq && bw && vl;
     }
-};
 #endif
+};
 
 std::vector<const KernelTable*> detect() {
-#if defined(SOFTLOSS_HAS_X86)
-    const Features cpu;
-    std::vector<const KernelTable*> tables{&baseline_table};
-    if (cpu.avx2) tables.push_back(&avx2_table);
-    if (cpu.avx512) tables.push_back(&avx512_table);
+    const Usable usable;
+    std::vector<const KernelTable*> tables;
+#define SOFTLOSS_ISA_ROW(name) \
+    if (usable.name) tables.push_back(&name::table);
+    SOFTLOSS_ISAS
+#undef SOFTLOSS_ISA_ROW
     return tables;
-#elif defined(SOFTLOSS_HAS_NEON)
-    return {&neon_table};
-#else
-    return {&baseline_table};
-#endif
 }
 
 const KernelTable* find(std::string_view name) {
@@ -60,7 +66,8 @@ const KernelTable* find(std::string_view name) {
     return nullptr;
 }
 
-/// An unusable name in the environment is ignored: a program must not fail for it on an older machine.
+/// A name in the environment that cannot run here is ignored: a program must not fail because it runs on an
+/// older machine.
 const KernelTable* initial() {
     const char* const name = std::getenv("SOFTLOSS_ISA");
     const KernelTable* const named = name ? find(name) : nullptr;
@@ -83,9 +90,12 @@ const KernelTable& active_table() {
     return *active().load(std::memory_order_relaxed);
 }
 
-std::vector<std::string_view> usable_isas() {
-    std::vector<std::string_view> names;
-    for (const KernelTable* table : usable_tables()) names.emplace_back(table->name);
+std::span<const std::string_view> usable_isas() {
+    static const std::vector<std::string_view> names = [] {
+        std::vector<std::string_view> list;
+        for (const KernelTable* table : usable_tables()) list.emplace_back(table->name);
+        return list;
+    }();
     return names;
 }
 
@@ -98,7 +108,8 @@ void set_isa(std::string_view name) {
     if (!table) {
         std::string known;
         for (std::string_view n : usable_isas()) known += (known.empty() ? "" : ", ") + std::string(n);
-        throw std::invalid_argument("isa '" + std::string(name) + "' cannot run here; usable are " + known);
+        throw std::invalid_argument("isa '" + std::string(name) +
+                                    "' is not available on this machine; choose one of " + known);
     }
     active().store(table, std::memory_order_relaxed);
 }

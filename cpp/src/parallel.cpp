@@ -2,20 +2,22 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <climits>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "float_mode.hpp"
 #include "softloss/softloss.hpp"
+#include "thread_record.hpp"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -31,24 +33,26 @@ namespace softloss {
 namespace {
 
 #if defined(_OPENMP)
-/// Below this many elements per thread, waking a thread costs more than it saves: with 32,000 elements of softmax or
-/// cross-entropy two threads took two thirds of the time of one, with 16,000 up to 1.4 times (AMD Zen 4).
+/// Below this many elements per thread, waking a thread costs more than it saves. Softmax and cross-entropy
+/// of 32,000 elements took two thirds of the time with two threads, those of 16,000 elements up to 1.4 times
+/// (AMD Zen 4).
 constexpr std::int64_t kWorkPerThread = 16384;
 
 std::atomic<bool> forked{false};
 
-/// The child of a fork has none of OpenMP's threads and would wait for them for ever: it runs serially. Watched from the
-/// start, because the threads may be those of another user of the same OpenMP library.
+/// A forked child has none of OpenMP's threads and would wait for them for ever, so it runs on one thread.
+/// The handler is registered when the library is loaded, not at the first parallel loop: another library that
+/// shares OpenMP may have started the threads.
 #if defined(__unix__) || defined(__APPLE__)
 [[maybe_unused]] const int watching_forks = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 #endif
 #endif
 
-/// What a container's quota grants (Linux, cgroup v2), rounded up.
+/// CPUs that the quota of a container grants (Linux, cgroup v2), rounded up.
 int cpus_of_quota() {
     double quota = 0, period = 0;
     if (std::FILE* const file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
-        if (std::fscanf(file, "%lf %lf", &quota, &period) != 2) period = 0;  // "max": there is none
+        if (std::fscanf(file, "%lf %lf", &quota, &period) != 2) period = 0;  // "max": no quota
         std::fclose(file);
     }
     return quota > 0 && period > 0 ? static_cast<int>(std::min(std::ceil(quota / period), 1024.0)) : INT_MAX;
@@ -73,14 +77,15 @@ int initial_threads() {
     return available_cpus();
 }
 
+/// The number that set_num_threads sets.
 std::atomic<int>& thread_count() {
     static std::atomic<int> count{initial_threads()};
     return count;
 }
 
 #if defined(_OPENMP)
-/// The threads of one call. Calls at the same time share get_num_threads(): each takes what the others leave, and has
-/// its own in any case.
+/// Reserves the threads of one call for its lifetime. Concurrent calls share get_num_threads(): each takes
+/// what the others leave, and always at least the calling thread.
 class Team {
   public:
     explicit Team(int wanted) {
@@ -96,46 +101,24 @@ class Team {
     inline static std::atomic<int> busy{0};
     int size_;
 };
-#endif
 
-#if defined(_OPENMP)
-/// All threads are waited for at the end of a loop. One whose CPU another program has just then, for a time slice of
-/// milliseconds, makes the call take longer than one thread alone would have taken. When a twentieth of a second is lost, calls do
-/// without threads for the rest of that second.
-class CrowdedCpus {
-  public:
-    using Clock = std::chrono::steady_clock;
-    static std::int64_t now() { return Clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
-    bool cost_too_much() const {
-        return lost_.load(std::memory_order_relaxed) > kMost && now() < end_.load(std::memory_order_relaxed);
-    }
-    /// A loop from `begin` to `end`, in which the first thread was done at `first`, with `share` of the `tasks`. One thread alone
-    /// takes less than all shares in turn do, where they wait for the same memory.
-    void look(std::int64_t begin, std::int64_t first, std::int64_t end, std::int64_t share,
-              std::int64_t tasks) {
-        const double alone =
-            static_cast<double>(first - begin) * static_cast<double>(tasks) / static_cast<double>(share);
-        if (end - first < kLate || static_cast<double>(end - begin) < 0.75 * alone) return;
-        if (end > end_.load(std::memory_order_relaxed)) {
-            lost_.store(0, std::memory_order_relaxed);
-            end_.store(end + kSecond, std::memory_order_relaxed);
-        }
-        lost_.fetch_add(end - first, std::memory_order_relaxed);
-    }
+/// Nanoseconds of a clock that never goes back.
+std::int64_t now() {
+    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
 
-  private:
-    static constexpr std::int64_t kSecond = 1'000'000'000, kLate = kSecond / 1000,
-                                  kMost = kSecond / 20;  // ns
-    std::atomic<std::int64_t> lost_{0}, end_{std::numeric_limits<std::int64_t>::min()};
-};
-CrowdedCpus crowded_cpus;
+/// The record of loops with this much work. Amounts of work between the same powers of two share one.
+ThreadRecord& record_of(std::int64_t work) {
+    static constinit ThreadRecord records[64];
+    return records[std::bit_width(static_cast<std::uint64_t>(work))];
+}
 #endif
 
 struct Freed {
     void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
 };
 
-/// Memory kept by the calling thread between calls.
+/// Scratch memory of at least so many bytes. The calling thread keeps it until its next call.
 char* scratch_memory(std::size_t bytes) {
     thread_local std::unique_ptr<void, Freed> memory;
     thread_local std::size_t size = 0;
@@ -167,55 +150,77 @@ bool has_openmp() {
 #endif
 }
 
+#if defined(_OPENMP)
+namespace {
+
+/// How many threads may share this much work, whatever was learned of earlier loops.
+int allowed_threads(std::int64_t work) {
+    if (work < 2 * kWorkPerThread || omp_in_parallel() || forked.load(std::memory_order_relaxed)) return 1;
+    return static_cast<int>(std::min<std::int64_t>(get_num_threads(), work / kWorkPerThread));
+}
+
+/// Runs the loop on up to `wanted` threads. The time on one thread, for the record, is estimated from the
+/// calling thread's own share of the tasks. Not inlined: small calls, which run alone, should not pay for its
+/// stack frame.
+[[gnu::noinline]] void run_team(int wanted, std::int64_t tasks, std::size_t pitch, TaskBody body,
+                                ThreadRecord& record) {
+    const Team team(wanted);
+    char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
+    std::exception_ptr error;
+    std::int64_t start = 0, done = 0,
+                 share = 0;  // of the calling thread: when it began and ended, how many tasks
+    const std::int64_t begin = now();
+#pragma omp parallel num_threads(team.size())
+    {
+        const DefaultFloatMode mode;  // each thread has its own mode
+        const bool caller = omp_get_thread_num() == 0;
+        if (caller) start = now();
+#pragma omp for schedule(static) nowait
+        for (std::int64_t task = 0; task < tasks; ++task) {
+            if (caller) ++share;
+            try {
+                body(task, scratch + pitch * omp_get_thread_num());
+            } catch (...) {  // an exception must not leave the parallel region
+#pragma omp critical(softloss_error)
+                error = std::current_exception();
+            }
+        }
+        if (caller) done = now();
+    }
+    if (team.size() > 1) record.ran_parallel(now() - begin, (done - start) * tasks / share);
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+#endif
+
 int threads_for([[maybe_unused]] std::int64_t work) {
 #if defined(_OPENMP)
-    if (work < 2 * kWorkPerThread || omp_in_parallel()) return 1;
-    if (forked.load(std::memory_order_relaxed) || crowded_cpus.cost_too_much()) return 1;
-    return static_cast<int>(std::min<std::int64_t>(get_num_threads(), work / kWorkPerThread));
+    const int allowed = allowed_threads(work);
+    return allowed > 1 && !record_of(work).waits() ? allowed : 1;
 #else
     return 1;
 #endif
 }
 
-#if defined(_OPENMP)
-namespace {
-/// Apart, because small calls should not pay for the frame that it needs.
-[[gnu::noinline]] void run_team(int wanted, std::int64_t tasks, std::size_t pitch, TaskBody body) {
-    const Team team(wanted);
-    char* const scratch = pitch ? scratch_memory(pitch * team.size()) : nullptr;
-    std::exception_ptr error;
-    const std::int64_t begin = CrowdedCpus::now();
-    std::atomic<std::int64_t> first{std::numeric_limits<std::int64_t>::max()};
-#pragma omp parallel num_threads(team.size())
-    {
-#pragma omp for schedule(static) nowait
-        for (std::int64_t task = 0; task < tasks; ++task) {
-            try {
-                body(task, scratch + pitch * omp_get_thread_num());
-            } catch (...) {  // must not leave the region
-#pragma omp critical(softloss_error)
-                error = std::current_exception();
-            }
-        }
-        const std::int64_t done = CrowdedCpus::now();
-        for (std::int64_t least = first; done < least && !first.compare_exchange_weak(least, done);) {
-        }
-    }
-    crowded_cpus.look(begin, first, CrowdedCpus::now(), tasks / team.size(), tasks);
-    if (error) std::rethrow_exception(error);
-}
-}  // namespace
-#endif
-
 void parallel_for(std::int64_t tasks, [[maybe_unused]] std::int64_t work, std::size_t scratch_bytes,
                   TaskBody body, [[maybe_unused]] std::int64_t most) {
     const std::size_t pitch = (scratch_bytes + 63) / 64 * 64;
+    const auto run_serial = [&] {
+        char* const scratch = pitch ? scratch_memory(pitch) : nullptr;
+        for (std::int64_t task = 0; task < tasks; ++task) body(task, scratch);
+    };
 #if defined(_OPENMP)
-    const int wanted = static_cast<int>(std::min({std::int64_t{threads_for(work)}, tasks, most}));
-    if (wanted > 1) return run_team(wanted, tasks, pitch, body);
+    const auto allowed = static_cast<int>(std::min<std::int64_t>(allowed_threads(work), most));
+    if (allowed > 1 && record_of(work).waits()) {
+        const std::int64_t begin = now();
+        run_serial();
+        return record_of(work).ran_serial(now() - begin);
+    }
+    const auto wanted = static_cast<int>(std::min<std::int64_t>(allowed, tasks));
+    if (wanted > 1) return run_team(wanted, tasks, pitch, body, record_of(work));
 #endif
-    char* const scratch = pitch ? scratch_memory(pitch) : nullptr;
-    for (std::int64_t task = 0; task < tasks; ++task) body(task, scratch);
+    run_serial();
 }
 
 }  // namespace softloss

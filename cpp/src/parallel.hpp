@@ -28,10 +28,14 @@ class TaskBody {
     void (*call_)(void*, std::int64_t, void*);
 };
 
-/// Calls body(task, scratch) for task = 0 ... tasks - 1, each once, on at most get_num_threads() threads and at most
-/// `most`; fewer when `work` (elements in all) is too small to gain, when other calls are using them, or when other programs
-/// had the CPUs just now. scratch: scratch_bytes of memory of the thread's own, 64-byte aligned; std::bad_alloc for want of it
-/// comes before anything runs. An exception of a body is thrown again at the end; other tasks may have run.
+/// Calls body(task, scratch) for task = 0 ... tasks - 1, each once, on at most get_num_threads() threads and
+/// at most `most`. Fewer threads run if `work` (elements in all) is too little to gain from them, if other
+/// calls use threads at the moment, or if earlier loops with about as much work lost time to late threads
+/// (thread_record.hpp).
+///
+/// scratch: scratch_bytes of memory for each thread, 64-byte aligned. If that memory is not available,
+/// std::bad_alloc is thrown before any task runs. An exception of a body is rethrown at the end; other tasks
+/// may have run.
 void parallel_for(std::int64_t tasks, std::int64_t work, std::size_t scratch_bytes, TaskBody body,
                   std::int64_t most = INT_MAX);
 

@@ -26,7 +26,7 @@ int normalize_axis(std::int64_t axis, int ndim) {
 
 namespace {
 
-/// True if `slow` and `fast` together are one loop for every operand.
+/// True if `slow` with `fast` inside is a single loop for every operand.
 bool mergeable(const Loop& slow, const Loop& fast) {
     for (int k = 0; k < kMaxOperands; ++k) {
         if (slow.stride[k] != fast.extent * fast.stride[k]) return false;
@@ -47,7 +47,7 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Op
         };
         if (d == axis) {
             plan.n = shape[d];
-            put_strides(plan.axis);
+            put_strides(plan.element_stride);
             continue;
         }
         Loop loop{shape[d], {}};
@@ -71,10 +71,10 @@ Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Op
     const auto inner = order == Order::c ? end - 1 : std::min_element(loops.begin(), end, denser);
     if (axis < 0) {
         plan.n = inner->extent;
-        plan.axis = inner->stride;
+        plan.element_stride = inner->stride;
     } else {
         plan.rows = inner->extent;
-        plan.row = inner->stride;
+        plan.row_stride = inner->stride;
     }
     plan.outer.reserve(count - 1);
     for (auto loop = loops.begin(); loop != end; ++loop) {
@@ -105,12 +105,13 @@ bool are_nested(std::span<const std::int64_t> shape, std::span<const std::int64_
     bool nested = true;
     for (std::size_t d = 0; d < shape.size(); ++d) {
         if (shape[d] == 0) return true;
+        if (shape[d] == 1) continue;
         std::int64_t within = item;
         for (std::size_t e = 0; e < shape.size(); ++e) {
             if (e != d && shape[e] > 1 && std::abs(strides[e]) <= std::abs(strides[d]))
                 within += (shape[e] - 1) * std::abs(strides[e]);
         }
-        nested &= shape[d] == 1 || std::abs(strides[d]) >= within;
+        nested &= std::abs(strides[d]) >= within;
     }
     return nested;
 }
@@ -130,15 +131,21 @@ std::string to_string(std::span<const std::int64_t> shape) {
     return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-std::int64_t checked_size(std::span<const std::int64_t> shape) {
-    std::int64_t size = 1;  // with 1 for 0, as in NumPy: parts of a shape are multiplied, too
+std::optional<std::int64_t> size_of_shape(std::span<const std::int64_t> shape) {
+    std::int64_t size = 1;  // 0 counts as 1, as in NumPy: partial products must fit, too
     for (std::int64_t extent : shape) {
         if (extent < 0 || __builtin_mul_overflow(size, std::max<std::int64_t>(extent, 1), &size) ||
-            size > kMaxSize) {
-            throw std::invalid_argument("shape " + to_string(shape) + " has a negative or too large extent");
-        }
+            size > kMaxSize)
+            return std::nullopt;
     }
     return std::ranges::find(shape, 0) != shape.end() ? 0 : size;
+}
+
+std::int64_t checked_size(std::span<const std::int64_t> shape) {
+    const std::optional<std::int64_t> size = size_of_shape(shape);
+    if (!size)
+        throw std::invalid_argument("shape " + to_string(shape) + " has a negative or too large extent");
+    return *size;
 }
 
 }  // namespace softloss

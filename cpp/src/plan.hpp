@@ -1,4 +1,4 @@
-// Shape arithmetic: from N-d arrays and an axis to batches of rows. Integers only.
+// Shape arithmetic: turns N-d arrays and an axis into batches of rows. Integers only.
 //
 // Lives here: axis checks, broadcasting, merging of dimensions, offsets. Must not: floats, kernels, threads.
 #pragma once
@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -17,10 +18,11 @@ namespace softloss {
 constexpr int kMaxOperands = 6;
 using Strides = std::array<std::int64_t, kMaxOperands>;  ///< bytes, one per operand
 
-/// Extents or strides of the dimensions of an array, without the cost of a vector: a small call makes a dozen of them.
+/// Extents or strides of the dimensions of an array, without the allocation of a vector: a small call makes a
+/// dozen of them.
 class Dims {
   public:
-    static constexpr int kMost = 64;  ///< as NumPy has it
+    static constexpr int kMost = 64;  ///< as in NumPy
 
     Dims() = default;
     Dims(std::size_t size, std::int64_t value) {
@@ -73,14 +75,15 @@ struct Loop {
     Strides stride;
 };
 
-/// Rows of n elements: `rows` of them at constant strides, repeated over the outer loops.
+/// Where the rows of all operands lie: a batch is `rows` rows of n elements at constant strides, and the
+/// outer loops repeat it.
 struct Plan {
-    std::int64_t n = 1;       ///< elements of a row
-    Strides axis{};           ///< from one element of a row to the next
-    std::int64_t rows = 1;    ///< rows in a batch
-    Strides row{};            ///< from one row of a batch to the next
-    std::vector<Loop> outer;  ///< slowest first
-    std::int64_t batches = 1;
+    std::int64_t n = 1;        ///< elements of a row
+    Strides element_stride{};  ///< from one element of a row to the next
+    std::int64_t rows = 1;     ///< rows in a batch
+    Strides row_stride{};      ///< from one row of a batch to the next
+    std::vector<Loop> outer;   ///< slowest first
+    std::int64_t batches = 1;  ///< product of the extents of `outer`
 
     /// Byte offsets of batch `index` for every operand.
     Strides offset(std::int64_t index) const;
@@ -90,10 +93,12 @@ struct Plan {
 /// axis in -ndim ... ndim - 1 -> 0 ... ndim - 1. Throws std::invalid_argument.
 int normalize_axis(std::int64_t axis, int ndim);
 
-/// dense: a batch runs along the dimension in which the first operand is densest. c: along the last one.
+/// Which dimension the rows of a batch run along. dense: the one with the smallest stride of the first
+/// operand. c: the last one.
 enum class Order { dense, c };
 
-/// The strides of an array that the operations of a plan read or write; where it lacks the axis, or is none, they are 0.
+/// The strides of an operand of a plan: 0 along the axis if the operand lacks it, all 0 if the operand is
+/// absent.
 struct Operand {
     std::span<const std::int64_t> strides;
     bool lacks_axis = false;
@@ -107,16 +112,18 @@ struct Operand {
     }
 };
 
-/// With axis < 0 there is no row axis: the dimension along which a batch would run becomes the row.
+/// Adjacent dimensions that are one loop for all operands are merged. If axis < 0, no axis is given: the
+/// dimension along which a batch would run becomes the row.
 Plan make_plan(std::span<const std::int64_t> shape, int axis, std::span<const Operand> operands,
                Order order = Order::dense);
 
-/// Strides that make an array of `from` look like `to`. Throws std::invalid_argument that names `what`.
+/// Strides with which an array of shape `from` reads as shape `to`. Throws std::invalid_argument that names
+/// `what`.
 Dims broadcast(const char* what, std::span<const std::int64_t> from, std::span<const std::int64_t> strides,
                std::span<const std::int64_t> to);
 
-/// True if every stride steps over all that lies within the smaller ones: no elements share memory then. It is so in every
-/// slice and transpose of an array.
+/// True if every stride is at least the extent of all dimensions with smaller strides. Then no two elements
+/// share memory. Slices and transposes of an array have such strides.
 bool are_nested(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                 std::int64_t item);
 
@@ -126,10 +133,14 @@ Dims contiguous_strides(std::span<const std::int64_t> shape, std::int64_t item);
 /// "(2, 3)", "(4,)", "()".
 std::string to_string(std::span<const std::int64_t> shape);
 
-/// More elements than any memory holds (a broadcast array may claim them), few enough for all arithmetic on their bytes.
+/// Limit of the number of elements: more than any memory holds (a broadcast array may claim them), but small
+/// enough that byte counts fit into 64 bits.
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 48;
 
-/// The product of the extents. Throws std::invalid_argument where it, or that of those that are not 0, is beyond kMaxSize.
+/// The product of the extents. std::nullopt if an extent is negative, or if the product of those that are not
+/// 0 exceeds kMaxSize.
+std::optional<std::int64_t> size_of_shape(std::span<const std::int64_t> shape);
+/// The product of the extents. Throws std::invalid_argument if size_of_shape has none.
 std::int64_t checked_size(std::span<const std::int64_t> shape);
 
 }  // namespace softloss

@@ -1,31 +1,51 @@
-// Gathers the kernels of one instruction set into a table; included by the isa_ files alone.
+// Gathers the kernels of one instruction set into a table. Only isa.cpp includes it.
 #pragma once
 
-#include "binary.hpp"
-#include "cross_entropy.hpp"
+#include "backward.hpp"
+#include "binary_loss.hpp"
+#include "class_loss.hpp"
+#include "copy_rows.hpp"
+#include "divergence.hpp"
+#include "focal.hpp"
+#include "probability_loss.hpp"
 #include "scores.hpp"
-#include "softmax.hpp"
+#include "soft_targets.hpp"
+#include "sums.hpp"
 #include "table.hpp"
+#include "weighted_logsumexp.hpp"
 
 namespace softloss {
 namespace {
 
 template <class S>
 constexpr StorageKernels storage_kernels() {
-    return {kTakesParts<S>, softmax_rows<S>,    log_softmax_rows<S>, partition_rows<S>, class_loss_rows<S>,
-            sigmoid_map<S>, log_sigmoid_map<S>, widen_map<S>,        narrow_map<S>};
+    return {kSplitsRows<S>,
+            softmax_rows<S>,
+            log_softmax_rows<S>,
+            log_normalize_rows<S>,
+            partition_rows<S>,
+            class_loss_rows<S>,
+            focal_loss_rows<S>,
+            soft_loss_rows<S>,
+            probability_loss_rows<S, true>,
+            probability_loss_rows<S, false>,
+            weighted_logsumexp_rows<S>,
+            kl_divergence_rows<S>,
+            js_divergence_rows<S>,
+            softmax_entropy_rows<S>,
+            backward_rows<S, SoftmaxBackward>,
+            backward_rows<S, LogSoftmaxBackward>,
+            score_rows<S>,
+            top_rows<S>,
+            sigmoid_map<S>,
+            log_sigmoid_map<S>,
+            widen_map<S>,
+            narrow_map<S>};
 }
 template <class T>
 constexpr ComputeKernels<T> compute_kernels() {
-    return {bce_map<T>,
-            bce_logits_map<T>,
-            outside_unit<T>,
-            sum<T>,
-            softmax_backward_row<T>,
-            log_softmax_backward_row<T>,
-            describe_row<T>,
-            top_row<T>,
-            softmax_at<T>};
+    return {bce_map<T>, bce_logits_map<T>, focal_map<T>,  outside_unit<T>,  not_hard<T>,
+            sum<T>,     top_row<T>,        softmax_at<T>, transpose_rows<T>};
 }
 
 constexpr KernelTable make_table(const char* name) {
@@ -34,8 +54,7 @@ constexpr KernelTable make_table(const char* name) {
              storage_kernels<double>()},
             compute_kernels<float>(),
             compute_kernels<double>(),
-            {largest, add_exponentials, finish_logits, soft_gradient, weighted_gap, weighted_surprisal,
-             weighted_exp_sum, log_values}};
+            log_values};
 }
 
 }  // namespace

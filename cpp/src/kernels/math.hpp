@@ -1,16 +1,19 @@
-// exp, log and log1p on logical vectors, and the constants that they rest on.
+// exp, log and log1p on logical vectors, and their constants.
 //
-// Lives here: vector math; each function states its domain and its error. Must not: rows, losses, instruction sets.
+// Lives here: vector math; each function states its domain and its error. Must not: rows, losses, instruction
+// sets.
 //
-// exp and log split their argument with a table of eight entries, which every instruction set looks up in a
-// register, so that the polynomial sees a small remainder and its rounding does not reach the last bit:
+// exp and log reduce their argument with a table of eight entries, which every instruction set can look up in
+// a register. The polynomial then sees a small remainder, and its rounding does not reach the last bit:
 //   exp(x) = 2^(k/8) * exp(r),  k = round(8 x / ln 2), |r| <= ln2/16   (P. Tang, 1989)
 //   log(u) = k ln2 - log(R_j) + log1p(z R_j - 1),  u = 2^k z,  z in [0.699, 1.398)   (table: R_j ~ 1/z, few bits)
-// Coefficients: minimax (Remez) for (exp(r) - 1 - r) / r^2 and (log1p(t) - t) / t^2 on the intervals named below.
+// Coefficients: minimax (Remez) for (exp(r) - 1 - r) / r^2 and (log1p(t) - t) / t^2 on the intervals named
+// below.
 //
-// exp comes times kExpFactor, c. No eight numbers 2^(j/8) are all close to floating-point numbers, but c 2^(j/8) can be:
-// c was searched so that the eight are within 2^-28.4 (float) and 2^-57.4 (double). Ratios of exponentials, which is all
-// that softmax and the losses need, do not see c; who does divides by it, or takes exp_of_minus.
+// The exponentials are multiplied by a constant c = kExpFactor. The eight numbers 2^(j/8) are not all close
+// to floating-point numbers, but a search found a c for which all c 2^(j/8) are: within 2^-28.4 (float) and
+// 2^-57.4 (double). c cancels in ratios of exponentials, which is all that softmax and most losses need.
+// Where it would not cancel, the code divides by it or calls exp_of_minus.
 #pragma once
 
 #include "vec.hpp"
@@ -24,24 +27,13 @@ struct MathConstants;
 template <>
 struct MathConstants<float> {
     static constexpr int kMantissaBits = 23;
-    static constexpr float kMagic = 0x1.8p23f;  // adding it rounds to an integer, kept in the low bits
+    static constexpr float kMagic = 0x1.8p23f;  // adding it rounds to an integer, held in the low bits
     static constexpr float kEightByLn2 = 0x1.715476p3f;
     static constexpr float kLn2By8High = 0x1.62e43p-4f, kLn2By8Low = -0x1.05c61p-32f;
     static constexpr float kExp2[8] = {0x1.16747cp+0f, 0x1.2fa848p+0f, 0x1.4b2404p+0f, 0x1.691c8ap+0f,
                                        0x1.89cb7cp+0f, 0x1.ad6fb4p+0f, 0x1.d44dbcp+0f, 0x1.feb052p+0f};
-    // 2^(j/8) and, relative to it, what its rounding leaves.
-    static constexpr float kPlainExp2[8] = {0x1p+0f,        0x1.172b84p+0f, 0x1.306fep+0f,  0x1.4bfdaep+0f,
-                                            0x1.6a09e6p+0f, 0x1.8ace54p+0f, 0x1.ae89fap+0f, 0x1.d5818ep+0f};
-    static constexpr float kPlainExp2Low[8] = {0.0f,
-                                               -0x1.9c0c22p-27f,
-                                               0x1.125002p-25f,
-                                               -0x1.0a3552p-25f,
-                                               0x1.26055cp-26f,
-                                               0x1.67a1cap-28f,
-                                               -0x1.f9c306p-27f,
-                                               -0x1.a5217cp-28f};
     static constexpr float kExpPoly[] = {0x1p-1f, 0x1.555b7ep-3f, 0x1.555c2ep-5f};  // |error of exp| < 2^-31
-    static constexpr float kSmallestExponent = -131.0f;  // exp of less is 0 beside 1, subnormals included
+    static constexpr float kSmallestExponent = -131.0f;  // exp of less rounds to 0, not to a subnormal
     static constexpr int kExpBias = 64;
 
     static constexpr std::int32_t kLogOffset = 0x3f330000;  // the bits of 0.69921875
@@ -51,8 +43,8 @@ struct MathConstants<float> {
     static constexpr float kLogRLow[8] = {
         -0x1.78438cp-19f, 0x1.070cacp-20f,  -0x1.83853cp-18f, 0x1.cf3feep-17f, 0.0f,
         -0x1.9d2988p-18f, -0x1.2c3752p-19f, -0x1.deecb2p-18f};
-    // (log((1 + s) / (1 - s)) / s - 2) / s^2 by powers of s^2 for 0 <= s <= 1/3, to 2^-27.4 of the logarithm.
-    static constexpr float kLog1pPoly[] = {0x1.555502p-1f, 0x1.99d208p-2f, 0x1.1ebd0ep-2f, 0x1.1ed7bep-2f};
+    // (atanh(s) / s - 1) / s^2 by powers of s^2 for 0 <= s <= 1/3, to 2^-27.7 of the inverse tangent.
+    static constexpr float kAtanhPoly[] = {0x1.5555p-2f, 0x1.99d208p-3f, 0x1.1ebd12p-3f, 0x1.1ed7a8p-3f};
     static constexpr float kLogPoly[] = {-0x1p-1f, 0x1.5554ecp-2f, -0x1.fffe24p-3f, 0x1.9bc304p-3f,
                                          -0x1.57fc3p-3f};
 };
@@ -66,22 +58,15 @@ struct MathConstants<double> {
     static constexpr double kExp2[8] = {0x1.111bc3f894d49p+0, 0x1.29d3aed43a279p+0, 0x1.44c8536776f31p+0,
                                         0x1.622d87bbcdc36p+0, 0x1.823bd2e53e75cp+0, 0x1.a530d9b65e7f9p+0,
                                         0x1.cb4fd54b19991p+0, 0x1.f4e2144e100b4p+0};
-    static constexpr double kPlainExp2[8] = {0x1p+0,
-                                             0x1.172b83c7d517bp+0,
-                                             0x1.306fe0a31b715p+0,
-                                             0x1.4bfdad5362a27p+0,
-                                             0x1.6a09e667f3bcdp+0,
-                                             0x1.8ace5422aa0dbp+0,
-                                             0x1.ae89f995ad3adp+0,
-                                             0x1.d5818dcfba487p+0};
-    static constexpr double kPlainExp2Low[8] = {0,
-                                                -0x1.01b15eaa59348p-55,
-                                                0x1.34d754db0abb6p-55,
-                                                0x1.690cebb7aafb0p-56,
-                                                -0x1.3b3efbf5e2229p-54,
-                                                0x1.db72fc1f0eab4p-55,
-                                                0x1.c1a7792cb3386p-55,
-                                                0x1.4a385a63d07a7p-56};
+    // What rounding took from these, in terms of the entry.
+    static constexpr double kExp2Low[8] = {0,
+                                           0x1.00512cf12af0ap-65,
+                                           0x1.76a660df4ec06p-67,
+                                           0x1.5268f210cd472p-58,
+                                           -0x1.8e5ca7a311bbep-59,
+                                           0x1.24f3ab50fb9a0p-57,
+                                           -0x1.9c00b551a49cfp-69,
+                                           0x1.2036ae7f3eda6p-57};
     static constexpr double kExpPoly[] = {0x1.000000000002ep-1, 0x1.55555555555d1p-3,  0x1.5555554e8d74bp-5,
                                           0x1.1111110ab75e3p-7, 0x1.6c1b7359ef355p-10, 0x1.a01f90dfb8849p-13};
     static constexpr double kSmallestExponent = -1060.0;
@@ -99,14 +84,19 @@ struct MathConstants<double> {
                                           0x1.999999999a32ap-3,  -0x1.555555541bea2p-3, 0x1.24924921c1702p-3,
                                           -0x1.0000037727340p-3, 0x1.c71c7d52b2d81p-4,  -0x1.9990bcf6b8ae7p-4,
                                           0x1.7451732a0a43ap-4,  -0x1.5a8c17e54e2e1p-4, 0x1.40c1c6da53f49p-4};
+    // As for float, to 2^-59.4.
+    static constexpr double kAtanhPoly[] = {0x1.5555555555535p-2, 0x1.99999999a06c1p-3, 0x1.2492492091125p-3,
+                                            0x1.c71c741a05cecp-4, 0x1.745cb459d82f3p-4, 0x1.3b1dd3a95253ap-4,
+                                            0x1.10682f0414a18p-4, 0x1.efd18add52e1ap-5, 0x1.55cf61280dec2p-5,
+                                            0x1.5c5c1c89c7600p-4};
 };
 
-/// R_j, with few bits, so that z R_j - 1 is exact.
+/// R_j has few bits, so that z R_j - 1 is exact.
 template <class T>
 constexpr T kReciprocal[8] = {1.375, 1.25, 1.1875, 1.0625, 1.0, 0.9375, 0.8125, 0.75};
 
-/// 2^(j/8), or a multiple of it, with j taken off the exponent's fraction: adding k = 8 n + j to these bits gives
-/// 2^(n + j/8) in one step.
+/// Entries 2^(j/8), or a multiple, minus j in the bits just below the exponent. Adding k = 8 n + j to those
+/// bits then gives 2^(n + j/8) in one step.
 template <class T>
 struct Exp2Bits {
     T entry[8];
@@ -120,8 +110,6 @@ struct Exp2Bits {
 };
 template <class T>
 constexpr Exp2Bits<T> kExp2Bits{MathConstants<T>::kExp2};
-template <class T>
-constexpr Exp2Bits<T> kPlainExp2Bits{MathConstants<T>::kPlainExp2};
 
 /// c[0] + c[1] x + ... by Horner's rule.
 template <class V, class T, std::size_t N>
@@ -148,7 +136,8 @@ SOFTLOSS_INLINE Pair<V> two_sum(V a, V b) {
     const V s = a + b, t = s - a;
     return {s, (a - (s - t)) + (b - t)};
 }
-/// Twice the precision of V for addends of one sign; where they cancel, that of the larger one.
+/// a + b, to twice the precision of V if they have the same sign; else with an error relative to the larger
+/// one.
 template <class V>
 SOFTLOSS_INLINE Pair<V> operator+(Pair<V> a, Pair<V> b) {
     const Pair<V> s = two_sum(a.hi, b.hi);
@@ -160,18 +149,35 @@ SOFTLOSS_INLINE Pair<V> operator*(Pair<V> a, Pair<V> b) {
     const V p = a.hi * b.hi;
     return {p, fma(a.hi, b.hi, -p) + fma(a.hi, b.lo, a.lo * b.hi)};
 }
-/// a / b to nearly twice the precision of V: the quotient by a reciprocal, then what it lacks.
+/// a / b to nearly twice the precision of V: a quotient by a reciprocal, then a correction by its remainder.
 template <class V>
 SOFTLOSS_INLINE Pair<V> operator/(Pair<V> a, Pair<V> b) {
     const V r = splat<V>(1) / b.hi, q = a.hi * r;
     return {q, (fma(-q, b.hi, a.hi) + (a.lo - q * b.lo)) * r};
 }
 
-/// The factor of every exponential, c 2^(0/8).
+/// The larger of `least` and x, never -0: which of two zeros max returns depends on the instruction set. A NaN
+/// in x is returned.
+template <class V>
+SOFTLOSS_INLINE V at_least(V least, V x) {
+    return max(least, x + splat<V>(0));
+}
+
+template <class T>
+constexpr T kHuge = sizeof(T) == 4 ? T(0x1p127) : T(0x1p1023);
+/// The low part of a pair; if it is NaN, because the high part is infinite, a finite number instead. Adding
+/// that to the high part leaves it infinite.
+template <class V>
+SOFTLOSS_INLINE V finite_low(V low) {
+    return max_of_number(low, splat<V>(-kHuge<typename LanesOf<V>::type>));
+}
+
+/// c, the constant factor of every exponential: exp(0) gives it.
 template <class T>
 constexpr T kExpFactor = MathConstants<T>::kExp2[0];
 
-/// c exp(x) as scale + scale * fraction, unevaluated: |fraction| < 0.047, scale a table entry times a power of two.
+/// c exp(x) as the unevaluated sum scale + scale * fraction: scale is a table entry times a power of two,
+/// |fraction| < 0.047. Sums take the two parts one by one (reduce.hpp).
 template <class V>
 struct ExpParts {
     V scale, fraction;
@@ -179,18 +185,19 @@ struct ExpParts {
     SOFTLOSS_INLINE Pair<V> pair() const { return {value(), fma(scale, fraction, scale - value())}; }
 };
 
-/// The constant that makes exp_parts return exp(x) * 2^exponent; `exponent` holds an integer of magnitude < 2^13.
+/// The constant for which exp_parts returns c exp(x) 2^exponent; `exponent` holds an integer of magnitude <
+/// 2^13.
 template <class V>
 SOFTLOSS_INLINE V exp_magic(V exponent) {
     using C = MathConstants<typename LanesOf<V>::type>;
     return splat<V>(C::kMagic) + exponent * splat<V>(8);
 }
 
-/// x + x_low = (k / 8) ln2 + r, with k in the low bits of t, which is k plus `magic`.
+/// A reduced argument: x + x_low = (k / 8) ln2 + r. The low bits of t = k + magic hold k.
 template <class V>
 struct Reduced {
     V t, r;
-    /// 2^(k/8), or the multiple that the table has.
+    /// 2^(k/8), times the factor of the table.
     template <class T>
     SOFTLOSS_INLINE V power(const Exp2Bits<T>& table) const {
         const auto bits = as_int(t);
@@ -202,20 +209,20 @@ struct Reduced {
         return fma(r * r, polynomial(r, MathConstants<typename LanesOf<V>::type>::kExpPoly), r);
     }
 };
+/// Reduces x (and x_low, if HasLow).
 template <bool HasLow, class V>
 SOFTLOSS_INLINE Reduced<V> reduced(V x, V magic, [[maybe_unused]] V x_low) {
     using C = MathConstants<typename LanesOf<V>::type>;
     const V t = fma(x, splat<V>(C::kEightByLn2), magic), k = t - magic;
-    // Exact: k * high has no bits below x's, and fma does not round the product.
+    // Exact: k * high has no bits below those of x, and fma does not round the product.
     const V high = fma(k, splat<V>(-C::kLn2By8High), x), r = fma(k, splat<V>(-C::kLn2By8Low), high);
     if constexpr (HasLow) return {t, r + x_low};
     else return {t, r};
 }
 
-/// c exp(x + x_low) * 2^exponent for |x| <= 8192, |x_low| <= 2^-11, results in the normal range.
-/// Unevaluated error: float < 2^-27.5 relative, double < 2^-56 relative; value() adds one rounding: <= 0.62 ULP (float),
-/// <= 0.68 ULP (double).
-/// A NaN in x comes through in `fraction`.
+/// c exp(x + x_low) 2^exponent for |x| <= 8192 and |x_low| <= 2^-11, if the result is normal. Relative error
+/// of the unevaluated sum: < 2^-27.5 (float), < 2^-56 (double). value() rounds once more: <= 0.62 ULP
+/// (float), <= 0.68 ULP (double). If x is NaN, `fraction` is NaN.
 template <bool HasLow, class V>
 SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic, V x_low) {
     const auto of = reduced<HasLow>(x, magic, x_low);
@@ -226,53 +233,59 @@ SOFTLOSS_INLINE ExpParts<V> exp_parts(V x, V magic) {
     return exp_parts<false>(x, magic, x);
 }
 
-/// 2^-kExpBias, which takes exp_scaled to exp_nonpositive.
+/// 2^-kExpBias, the ratio of exp_nonpositive to exp_scaled.
 template <class T>
 constexpr T kExpDown = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512);
 
-/// c exp(x) 2^kExpBias for x <= 0 (NaN comes through). value(): <= 0.62 ULP (float), 0.68 ULP (double).
+/// c exp(x) 2^kExpBias for x <= 0; NaN gives NaN. value(): <= 0.62 ULP (float), 0.68 ULP (double).
 template <class V>
 SOFTLOSS_INLINE ExpParts<V> exp_scaled(V x) {
     using C = MathConstants<typename LanesOf<V>::type>;
     return exp_parts(max(splat<V>(C::kSmallestExponent), x), splat<V>(C::kMagic + 8 * C::kExpBias));
 }
 
-/// c exp(x) for x <= 0 (NaN comes through), subnormal results included; errors of exp_scaled where the result is normal.
+/// exp_scaled of doubles without the rounding errors of the table, which do not average out in sums.
+template <int N>
+SOFTLOSS_INLINE ExpParts<Vec<double, N>> exp_scaled_for_sums(Vec<double, N> x) {
+    using C = MathConstants<double>;
+    using V = Vec<double, N>;
+    const auto of =
+        reduced<false>(max(splat<V>(C::kSmallestExponent), x), splat<V>(C::kMagic + 8 * C::kExpBias), x);
+    const V low = lookup8<double>(C::kExp2Low, as_int(of.t));
+    return {of.power(kExp2Bits<double>), of.fraction() + low};
+}
+
+/// c exp(x) for x <= 0; NaN gives NaN. The result may be subnormal. If it is normal, the errors are those of
+/// exp_scaled.
 template <class V>
 SOFTLOSS_INLINE V exp_nonpositive(V x) {
     return exp_scaled(x).value() * splat<V>(kExpDown<typename LanesOf<V>::type>);
 }
 
-/// True if all |x| <= 32: no exponential of these comes near the smallest normal number.
+/// True if all |x| <= 32: exp(-|x|) is then far above the smallest normal number.
 template <class T, int N>
 SOFTLOSS_INLINE bool all_near(Vec<T, N> x) {
     using W = Vec<T, 64 / sizeof(T)>;
-    auto far = as_int(splat<W>(0));  // a sign is set where a number, or NaN, has bits above those of 32
-    in_turn<LanesOf<W>::count>(
+    auto far = as_int(splat<W>(0));  // its sign is set if |x| > 32 or NaN, compared as integers
+    for_each_part<LanesOf<W>::count>(
         [&](W part) SOFTLOSS_LAMBDA { far = far | (as_int(splat<W>(32)) - as_int(abs(part))); }, x);
     return !any(less(far, as_int(splat<W>(0))));
 }
 
-/// exp(-|x|) = hi + lo, unevaluated: < 2^-27.5 (float), 2^-56 (double) relative where it is normal. NaN comes through. The same
-/// bits where Near, which all_near allows.
+/// c exp(-|x|), times 2^kExpBias unless Near, which is allowed if all_near(x). Errors are those of exp_parts;
+/// NaN gives NaN.
 template <bool Near, class V>
 SOFTLOSS_INLINE Pair<V> exp_of_minus(V x) {
-    using T = typename LanesOf<V>::type;
-    using C = MathConstants<T>;
-    const V down = splat<V>(kExpDown<T>), y = minus_abs(x),
-            z = Near ? y : max(splat<V>(C::kSmallestExponent), y);
-    const auto of = reduced<false>(z, splat<V>(Near ? C::kMagic : C::kMagic + 8 * C::kExpBias), z);
-    const V power = of.power(kPlainExp2Bits<T>), fraction = of.fraction();
-    const V hi = fma(power, fraction, power), lost = fma(power, fraction, power - hi);
-    const V lo = fma(power, lookup8<T>(C::kPlainExp2Low, as_int(of.t)), lost);
-    if constexpr (Near) return {hi, lo};
-    else return {hi * down, lo * down};
+    const V y = minus_abs(x);
+    if constexpr (Near)
+        return exp_parts(y, splat<V>(MathConstants<typename LanesOf<V>::type>::kMagic)).pair();
+    else return exp_scaled(y).pair();
 }
 
 template <class T>
 constexpr T kSmallestNormal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
 
-/// True if no element is less than the smallest normal number, or NaN.
+/// True if every element is at least the smallest normal number, and none is NaN.
 template <class V>
 SOFTLOSS_INLINE bool all_normal(V x) {
     return !any(not_equal(max(splat<V>(kSmallestNormal<typename LanesOf<V>::type>), x), x));
@@ -291,25 +304,25 @@ SOFTLOSS_INLINE Pair<V> log_parts(V u, V u_low) {
     const I j = shift_right<C::kMantissaBits - 3>(above);
     const V reciprocal = lookup8<T>(kReciprocal<T>, j);
     const V t = fma(z, reciprocal, splat<V>(-1));  // exact
-    // 2^(1 - k) is a number for every k.
+    // 2^(1 - k) is a normal number for every k; 2^-k is not.
     const V t_low = u_low * as_float<T>(as_int(reciprocal + reciprocal) - exponent) * splat<V>(T(0.5)),
             all = t + t_low;
     V kf;
     if constexpr (sizeof(T) == 4) kf = convert<T>(k);
     else kf = as_float<T>(k + as_int(splat<V>(C::kMagic))) - splat<V>(C::kMagic);
-    // Exact: both addends are multiples of one small unit.
+    // Exact: both addends are multiples of the same power of two.
     const V head = fma(kf, splat<V>(C::kLn2High), lookup8<T>(C::kLogRHigh, j));
     const V tail = fma(kf, splat<V>(C::kLn2Low), lookup8<T>(C::kLogRLow, j));
     const Pair<V> s = fast_two_sum(head, t);
     return {s.hi, fma(all * all, polynomial(all, C::kLogPoly), (s.lo + tail) + t_low)};
 }
 
-/// The same for any x, as log has it.
+/// log for all x >= 0 and NaN, subnormal numbers included: the rare path of log().
 template <class V>
 [[gnu::noinline]] V log_of_any(V x, V x_low) {
     using T = typename LanesOf<V>::type;
     using C = MathConstants<T>;
-    // A subnormal number is scaled by 2^mantissa bits, which are subtracted again as k ln2.
+    // A subnormal number is scaled by 2^kMantissaBits; kMantissaBits * ln2 is subtracted from its logarithm.
     const auto tiny = less(x, splat<V>(kSmallestNormal<T>));
     const V up = select(tiny, splat<V>(T(1ll << C::kMantissaBits)), splat<V>(1));
     const V down = select(tiny, splat<V>(T(-C::kMantissaBits)), splat<V>(0));
@@ -319,8 +332,8 @@ template <class V>
     const V at_zero = select(equal(x, splat<V>(0)), splat<V>(-__builtin_inff()), r);
     return select(equal(x, x), at_zero, x);
 }
-/// log(x + x_low) for 0 <= x <= 1 or any normal x > 0; x_low = 0 where x is not normal; log(0) = -inf; NaN comes through.
-/// <= 0.57 ULP.
+/// log(x + x_low) for 0 <= x <= 1 or any normal x > 0. x_low is 0 if x is not normal. log(0) = -inf; NaN
+/// gives NaN. <= 0.57 ULP.
 template <class V>
 SOFTLOSS_INLINE V log(V x, V x_low) {
     if (kEmulatedFma || !all_normal(x)) return log_of_any(x, x_low);
@@ -332,14 +345,20 @@ SOFTLOSS_INLINE V log(V x) {
     return log(x, splat<V>(0));
 }
 
-/// log1p(y) for -1 < y < inf; NaN comes through; y_low extends y below its last bit. hi + lo rounded: <= 0.75 ULP.
+/// log1p(y + y_low) for -1 < y < inf, |y_low| below the last bit of y; NaN gives NaN. hi + lo, rounded: <=
+/// 0.75 ULP; the low part of a small y is kept.
 template <class V>
 SOFTLOSS_INLINE Pair<V> log1p_parts(V y, V y_low) {
     const V one = splat<V>(1);
     const auto big = less(one, y);
     const Pair<V> u = fast_two_sum(select(big, y, one), select(big, one, y));
     const Pair<V> l = log_parts(u.hi, u.lo + y_low);
-    return {select(equal(y, y), l.hi, y), l.lo};
+    // Beside 1, the low part of a small y would be lost: the series y - y^2 / 2 + y^3 / 3 keeps it.
+    using T = typename LanesOf<V>::type;
+    const auto small = less(abs(y), splat<V>(sizeof(T) == 4 ? T(0x1p-9) : T(0x1p-20)));
+    const V slope = fma(y, splat<V>(T(1) / 3), splat<V>(T(-0.5)));
+    const V hi = select(small, y, l.hi), lo = select(small, fma(y * y, slope, y_low), l.lo);
+    return {select(equal(y, y), hi, y), lo};
 }
 template <class V>
 SOFTLOSS_INLINE V log1p(V y, V y_low) {
@@ -351,19 +370,34 @@ SOFTLOSS_INLINE V log1p(V y) {
     return log1p(y, splat<V>(0));
 }
 
-/// The same for 0 <= y <= 1, where a polynomial is enough for float: rounded, <= 1.31 ULP; double as above.
-template <class V>
-SOFTLOSS_INLINE Pair<V> log1p_unit_parts(V y, V y_low) {
+/// log1p(exp(-|x|)) / 2 from e = exp_of_minus<Near>(x), likewise times 2^kExpBias unless Near; both ways give
+/// the same bits. hi + lo, rounded: <= 0.9 ULP.
+template <bool Near, class V>
+SOFTLOSS_INLINE Pair<V> half_log1p_of_exp(Pair<V> e) {
     using T = typename LanesOf<V>::type;
-    if constexpr (sizeof(T) == 8) {
-        return log1p_parts(y, y_low);
-    } else {
-        // s = y / (2 + y): log1p(y) = log((1 + s) / (1 - s)) = y - s (y - s^2 poly(s^2)).
-        const V s = y / (splat<V>(2) + y), z = s * s;
-        const V d = fma(-z, polynomial(z, MathConstants<T>::kLog1pPoly), y);
-        const V slope = fma(y, splat<V>(T(-0.5)), splat<V>(1));  // about 1 / (1 + y)
-        return {y, fma(-s, d, y_low * slope)};
-    }
+    constexpr T c = kExpFactor<T>;
+    const V down = splat<V>(Near ? T(1) : kExpDown<T>);
+    // log1p(y) = 2 atanh(s), s = y / (2 + y) = e / (2c + e). What follows s is at most 4 % of it, so that its
+    // rounding hardly counts.
+    const Pair<V> whole = fast_two_sum(splat<V>(2 * c), e.hi * down);
+    const V scaled = e.hi / whole.hi, s = scaled * down, z = s * s;
+    // What the quotient lacks, over 2c + e, of which a line is enough: 1 / (2 + y) = 1/2 - y/6, to 4 %.
+    const V lack = fma(-scaled, whole.hi, e.hi) + fma(-scaled, whole.lo, e.lo);
+    const V low = lack * fma(e.hi * down, splat<V>(T(-1) / (6 * c * c)), splat<V>(T(0.5) / c));
+    // The slope of atanh is 1 / (1 - z), about 1 + z.
+    return {scaled, fma(scaled * z, polynomial(z, MathConstants<T>::kAtanhPoly), fma(low, z, low))};
+}
+/// log1p(exp(-|x|)) as hi + lo, from exp_of_minus<Near>(x).
+template <bool Near, class V>
+SOFTLOSS_INLINE Pair<V> log1p_of_exp(Pair<V> e) {
+    using T = typename LanesOf<V>::type;
+    const Pair<V> half = half_log1p_of_exp<Near>(e);
+    if constexpr (Near) return {half.hi + half.hi, half.lo + half.lo};
+    // If the result is subnormal, both parts are rounded: the low one must not hold more than that takes.
+    const V two = splat<V>(2 * kExpDown<T>);
+    const Pair<V> sum = fast_two_sum(half.hi, half.lo);
+    const auto tiny = less(half.hi, splat<V>(T(0x1p-60) / kExpDown<T>));
+    return {select(tiny, sum.hi, half.hi) * two, select(tiny, sum.lo, half.lo) * two};
 }
 
 }  // namespace

@@ -1,46 +1,49 @@
-// Sums with a fixed order, the reason why results have the same bits everywhere.
+// Sums in a fixed order: the reason why results have the same bits everywhere.
 //
-// Lives here: the class of an element, the accumulators, the tree. Must not: exp, losses, threads.
+// Lives here: stripes, accumulators, the tree over the stripes. Must not: exp, losses, threads.
 //
-// The rule. Let W be the lanes of a logical vector (16 float, 8 double). Element i of a row belongs to class i mod W.
-// Each class is summed in index order: a chunk of kChunk elements at a time into an accumulator, the chunks' totals
-// added in index order. At the end the W totals are added by halves: classes j and j + W/2 first, then j and j + W/4, and
-// so on. Rows shorter than kShortRow have one class. Nothing else enters: not the number of threads, not the layout, not
-// the instruction set. A row that lies along the vector has its classes in the lanes; rows that lie across the vectors
-// (one row per lane) have their classes in W accumulators. Both give the same bits.
+// The rule. Let W be the number of lanes of a logical vector (16 float, 8 double). Element i of a row belongs
+// to stripe i mod W.
 //
-// The accumulator of exponentials scale + scale * fraction loses nothing that matters, at five operations a vector:
-//   head  starts at kStart, larger than any term, so that three operations give head + scale and its rounding error
-//         exactly (Dekker's fast sum); head - kStart is exact;
-//   error sums these errors, fraction sums scale * fraction, which is 2^-4.4 of the terms or less, both plainly, over at
-//         most kTerms terms.
-// Sum of exponentials: < 2^-26 (float), < 2^-55 (double) of the largest possible term or of the sum, if that is larger.
-// Where the sum may be far below the largest possible term, CarefulSum has the same error relative to the sum itself; the
-// sums without the maxima of rows shorter than kShortRow are of this kind always.
+// 1. Within a stripe, elements are added in index order, a chunk of kChunk elements of the row at a time,
+//    into an accumulator that starts anew for each chunk.
+// 2. The totals of the chunks are added in index order.
+// 3. The W stripes are added by a binary tree: j and j + W/2 first, then j and j + W/4, and so on.
+//
+// Rows shorter than kShortRow have one stripe; of float without the maximum, in chunks of kTerms elements. Nothing else matters: neither the number of threads, nor the
+// layout, nor the instruction set. If a row lies along the vectors, its stripes are the lanes; if rows lie
+// across the vectors (one row per lane), the stripes are W accumulators. Both give the same bits.
+//
+// ExpSum accumulates exponentials, each given as scale + scale * fraction, with five operations per vector:
+//
+// - head starts at kStart, which is larger than any term. Three operations then give head + scale and its
+//   exact rounding error (Dekker's fast two-sum). head - kStart is exact.
+// - error adds up those rounding errors, fraction adds up scale * fraction. Both are plain sums over at most
+//   kTerms terms, each at most 2^-4.4 of its exponential.
+//
+// Error of a sum of exponentials: < 2^-26 (float), < 2^-55 (double), relative to the larger of the sum and
+// the largest possible term. CarefulSum has the same error relative to the sum itself, for sums that may be
+// far below the largest possible term. Sums that leave out the row maximum of rows shorter than kShortRow
+// always use it.
 #pragma once
 
 #include "math.hpp"
+#include "storage.hpp"
 #include "table.hpp"
 
 namespace softloss {
 namespace {
 
-template <class T>
-using V = Vec<T, kLanes<T>>;
-/// One double for each lane of V<T>.
-template <class T>
-using D = Vec<double, kLanes<T>>;
-
-constexpr int kTerms = 32;
+constexpr int kTerms = 32;  ///< most terms that an accumulator takes
+/// Elements of a chunk of a row.
 template <class T>
 constexpr int kChunk = kTerms * kLanes<T>;
-/// Rows shorter than this have one class and are read across the vectors.
-constexpr std::int64_t kShortRow = 64;
 
-/// 2^kExpBias, the unit of exponentials: the largest of a row lies within a factor of two of it.
+/// 2^kExpBias, the unit of exponentials: the largest exponential of a row is within a factor of two of it.
 template <class T>
 constexpr T kUnit = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
 
+/// The fast accumulator of exponentials, see above.
 template <class V>
 struct ExpSum {
     static constexpr auto kStart = 4 * kUnit<typename LanesOf<V>::type>;
@@ -55,6 +58,8 @@ struct ExpSum {
     SOFTLOSS_INLINE Pair<V> total() const { return two_sum(head - splat<V>(kStart), error + fraction); }
 };
 
+/// The accumulator for sums that may be far below the largest possible term. head starts at 0, so that its
+/// rounding error takes the longer two-sum.
 template <class V>
 struct CarefulSum {
     V head = splat<V>(0), error = splat<V>(0), fraction = splat<V>(0);
@@ -81,14 +86,15 @@ SOFTLOSS_INLINE Pair<V> pair_of(double x) {
     return splat_pair<V>(hi, static_cast<T>(x - static_cast<double>(hi)));
 }
 
-/// One step of a tree of pairs: the low parts collect what the high parts lose, and are joined at the end.
+/// The sum of two pairs in one step of a tree. Low parts collect the rounding errors; they are added to the
+/// high parts only at the root.
 template <class V>
 SOFTLOSS_INLINE Pair<V> add_loosely(Pair<V> a, Pair<V> b) {
     const Pair<V> s = two_sum(a.hi, b.hi);
     return {s.hi, s.lo + (a.lo + b.lo)};
 }
 
-/// The tree over the lanes.
+/// Adds the stripes of one row, which are the lanes of a, by the tree of rule 3.
 template <class T, int N>
 SOFTLOSS_INLINE Pair<T> fold_lanes(Pair<Vec<T, N>> a) {
     if constexpr (N == 1) {
@@ -100,16 +106,19 @@ SOFTLOSS_INLINE Pair<T> fold_lanes(Pair<Vec<T, N>> a) {
     }
 }
 
-/// The same tree for rows in the lanes: classes[j] holds class j of each row.
+/// The same tree for rows across the vectors: stripes[j] holds stripe j of each row. With count < W, the
+/// others are missing. Overwrites `stripes`.
 template <class T>
-SOFTLOSS_INLINE Pair<V<T>> fold_classes(Pair<V<T>>* classes) {
+SOFTLOSS_INLINE Pair<V<T>> fold_stripes(Pair<V<T>>* stripes, int count = kLanes<T>) {
     for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-        for (int j = 0; j < half; ++j) classes[j] = add_loosely(classes[j], classes[j + half]);
+        for (int j = 0; j < half && j + half < count; ++j)
+            stripes[j] = add_loosely(stripes[j], stripes[j + half]);
     }
-    return fast_two_sum(classes[0].hi, classes[0].lo);
+    return fast_two_sum(stripes[0].hi, stripes[0].lo);
 }
 
-/// Sum of a * b and of a, as pairs of doubles per class: Ogita, Rump and Oishi, "Accurate sum and dot product", 2005.
+/// Compensated sums of a or a * b in pairs of doubles, one per stripe (Ogita, Rump and Oishi, "Accurate sum
+/// and dot product", 2005).
 template <class T>
 struct CompensatedSum {
     D<T> hi = splat<D<T>>(0), lo = splat<D<T>>(0);
@@ -124,7 +133,9 @@ struct CompensatedSum {
         add(p);
         lo = lo + fma(a, b, -p);
     }
-    /// hi alone where lo is not a number: the sum is infinite or NaN.
+    /// Adds a correction x, which must be far smaller than the terms.
+    SOFTLOSS_INLINE void add_low(D<T> x) { lo = lo + x; }
+    /// The total of all stripes. If it is infinite or NaN, lo is NaN, and hi alone counts.
     SOFTLOSS_INLINE Sum parts() const {
         const D<T> low = select(equal(lo, lo), lo, splat<D<T>>(0));
         const auto all = fold_lanes(Pair<D<T>>{hi, low});
@@ -132,19 +143,50 @@ struct CompensatedSum {
         return {all.hi == all.hi ? all.hi : plain, all.lo == all.lo ? all.lo : 0};
     }
     SOFTLOSS_INLINE double total() const { return parts().value; }
+    /// The sum of each lane by itself, normalised. If it is infinite or NaN, the low part is 0.
+    SOFTLOSS_INLINE Pair<D<T>> pair() const {
+        const D<T> s = hi + lo;
+        return {select(equal(s, s), s, hi), select(equal(lo, lo), (hi - s) + lo, splat<D<T>>(0))};
+    }
+    /// Adds the stripes of another sum, lane by lane.
+    SOFTLOSS_INLINE void join(const CompensatedSum& other) {
+        const auto s = two_sum(hi, other.hi);
+        hi = s.hi;
+        lo = s.lo + (lo + other.lo);
+    }
 };
 
-/// Sum of a few thousand floats in doubles, whose rounding errors do not reach the float that the sum becomes.
+/// Plain sum in double of floats or their products, with the members of CompensatedSum. The result becomes a
+/// float, which the rounding errors of a few thousand terms do not reach.
 template <class T>
 struct PlainSum {
     D<T> all = splat<D<T>>(0);
 
     SOFTLOSS_INLINE void add(D<T> x) { all = all + x; }
+    SOFTLOSS_INLINE void add_product(D<T> a, D<T> b) { all = fma(a, b, all); }
     SOFTLOSS_INLINE double total() const {
         return fold(all, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
     }
+    SOFTLOSS_INLINE Sum parts() const { return {total(), 0}; }
+    SOFTLOSS_INLINE Pair<D<T>> pair() const { return {all, splat<D<T>>(0)}; }
+    SOFTLOSS_INLINE void join(const PlainSum& other) { all = all + other.all; }
 };
 
+/// The sums of n elements of rows in the lanes, with the stripes, and the tree, of rows along the vectors.
+/// stripe(first, step) returns the sum of elements first, first + step, ...
+template <class T, class Stripe>
+SOFTLOSS_INLINE auto join_stripes(std::int64_t n, const Stripe& stripe) {
+    constexpr int W = kLanes<T>;
+    if (n < kShortRow) return stripe(0, 1);
+    decltype(stripe(0, 1)) stripes[W];
+    for (int j = 0; j < W; ++j) stripes[j] = stripe(j, W);
+    for (int half = W / 2; half > 0; half /= 2) {
+        for (int j = 0; j < half; ++j) stripes[j].join(stripes[j + half]);
+    }
+    return stripes[0];
+}
+
+/// half_groups (vec.hpp) for vectors and for pairs.
 template <bool Upper, int Group, class T, int N>
 SOFTLOSS_INLINE Vec<T, N> halves(Vec<T, N> a, Vec<T, N> b) {
     return half_groups<Upper, Group>(a, b);
@@ -153,7 +195,8 @@ template <bool Upper, int Group, class V>
 SOFTLOSS_INLINE Pair<V> halves(Pair<V> a, Pair<V> b) {
     return {half_groups<Upper, Group>(a.hi, b.hi), half_groups<Upper, Group>(a.lo, b.lo)};
 }
-/// The same trees for W rows at once: rows[r] holds the lanes of row r, lane r of the result is what they fold to.
+/// The same tree for W rows at once: the lanes of rows[r] are the stripes of row r, lane r of the result is
+/// their total. Each level adds the two halves of the lanes, and puts the sums of two rows into one vector.
 template <class Row, std::size_t M, class Add>
 SOFTLOSS_INLINE Row fold_rows(const Row (&rows)[M], Add add) {
     if constexpr (M == 1) {
