@@ -2,38 +2,64 @@
 //
 // Lives here: declarations, options, their documentation. Must not: SIMD, OpenMP, pybind11.
 //
-// Conventions. Results have the same bits on every CPU, at any thread count. x and y may be the same array; they must not
-// overlap in another way, nor may elements of y. Errors: std::invalid_argument (shapes, values, dtypes),
-// std::out_of_range (labels); nothing has been written when one is thrown. ULP bounds hold against exact arithmetic for
-// float32 and float64; those of gradients and Hessians for the factors that docs/numerics.rst names.
+// Conventions.
+//
+// - Arguments have the names that they have in Python.
+// - Results have the same bits on every CPU and with any number of threads.
+// - `out` may be the same array as x, and `grad_out` the same as the logits. In no other way may an output
+//   share memory with an input, with another output, or within itself.
+// - Errors: std::invalid_argument (shapes, values, dtypes) and std::out_of_range (labels). When one is
+//   thrown, nothing has been written.
+// - A function ignores options that it does not have.
+// - ULP bounds are for float32 and float64, against exact arithmetic. Those of gradients and Hessians assume
+//   the factors that docs/numerics.rst names.
 #pragma once
+
+#include "softloss/requirements.hpp"
+
+#ifndef SOFTLOSS_UNUSABLE
 
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string_view>
-#include <vector>
 
 #include "softloss/export.h"
 #include "softloss/types.hpp"
 
 namespace softloss {
 
+namespace detail {
+
+/// Throws std::invalid_argument unless least <= value <= most, where most is the number of classes.
+SOFTLOSS_API void check_count(const char* name, std::int64_t value, std::int64_t least, std::int64_t most);
+/// Functions over ranges take rows along the last axis: throws std::invalid_argument if `axis` is another
+/// one.
+SOFTLOSS_API void check_last_axis(int axis);
+/// The number of rows of `classes` elements in a range of `size`. Throws std::invalid_argument if it is not
+/// whole.
+SOFTLOSS_API std::int64_t rows_of(const char* name, std::int64_t size, std::int64_t classes);
+
+}  // namespace detail
+
 // ---- transforms ---------------------------------------------------------------------------------------------------
 
 struct TransformOptions {
     int axis = -1;
-    const TensorView* where = nullptr;  ///< boolean, broadcast to x: elements that are false count as absent
+    const TensorView* where = nullptr;  ///< boolean, broadcast to x: false excludes an element
     double temperature = 1.0;           ///< x is divided by it
 };
 
-/// y = exp(x / t) / sum(exp(x / t)) along the axis. x, y: same shape, any floating dtype; integer x computes in y's dtype.
-/// Masked elements give 0. A row with +inf, NaN, or -inf only is NaN. <= 2 ULP.
-SOFTLOSS_API void softmax(const TensorView& x, const MutableTensorView& y,
+/// out = exp(x / t) / sum(exp(x / t)) along the axis. out: the shape of x, any floating dtype. Integer x is
+/// computed in the dtype of out. Masked elements give 0. A row with +inf or NaN, or with nothing but -inf,
+/// gives NaN. <= 2 ULP.
+SOFTLOSS_API void softmax(const TensorView& x, const MutableTensorView& out,
                           const TransformOptions& options = {});
 
-/// y = x / t - log(sum(exp(x / t))) along the axis; masked elements give -inf. <= 2 ULP, results near zero included.
-SOFTLOSS_API void log_softmax(const TensorView& x, const MutableTensorView& y,
+/// out = x / t - log(sum(exp(x / t))) along the axis; masked elements give -inf. <= 2 ULP, results near zero
+/// included.
+SOFTLOSS_API void log_softmax(const TensorView& x, const MutableTensorView& out,
                               const TransformOptions& options = {});
 
 struct LogsumexpOptions {
@@ -42,155 +68,268 @@ struct LogsumexpOptions {
     const TensorView* where = nullptr;  ///< boolean, broadcast to x
 };
 
-/// y = log(sum(b exp(x))) along the axis. y: x's shape without the axis. The empty sum gives -inf. Without b: <= 2 ULP of
-/// the larger of y and max |x|.
-SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& y,
+/// out = log(sum(b exp(x))) along the axis. out: the shape of x without the axis. An empty sum gives -inf.
+/// Without b: <= 2 ULP of the larger of out and max |x|.
+SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& out,
                             const LogsumexpOptions& options = {});
 
-/// y = 1 / (1 + exp(-x)), element by element. <= 2 ULP.
-SOFTLOSS_API void sigmoid(const TensorView& x, const MutableTensorView& y);
+/// The logarithms of the probabilities of each row, and the logarithm of its normaliser, in one pass over x:
+/// out = x - logsumexp, logsumexp = log(sum(exp(x))). out: the shape of x, and may be x; logsumexp: that shape
+/// without the axis; any floating dtypes. The results are those of log_softmax and logsumexp.
+SOFTLOSS_API void log_normalize(const TensorView& x, const MutableTensorView& out,
+                                const MutableTensorView& logsumexp, int axis = -1);
 
-/// y = log(sigmoid(x)), element by element. <= 2 ULP.
-SOFTLOSS_API void log_sigmoid(const TensorView& x, const MutableTensorView& y);
+/// out = 1 / (1 + exp(-x)), element by element. <= 2 ULP.
+SOFTLOSS_API void sigmoid(const TensorView& x, const MutableTensorView& out);
+
+/// out = log(sigmoid(x)), element by element. <= 2 ULP.
+SOFTLOSS_API void log_sigmoid(const TensorView& x, const MutableTensorView& out);
 
 // ---- losses ---------------------------------------------------------------------------------------------------------
 
 enum class Reduction { none, mean, sum };
 
-/// What a loss over classes takes; logits, log_probs and probs have shape (..., C, ...), C at the axis.
+/// The dtype that a loss of x computes in by default, as in Python: float64 for float64, integers and bool;
+/// float32 for float32, float16 and bfloat16.
+constexpr DType compute_dtype_of(DType x) noexcept {
+    return x == DType::float64 || !is_floating(x) ? DType::float64 : DType::float32;
+}
+
+/// Options of a loss over classes. logits, log_probs and probs have shape (..., C, ...), with the C classes
+/// along the axis.
 struct ClassLossOptions {
     int axis = -1;
-    const TensorView* weight = nullptr;         ///< (C)
+    const TensorView* weight = nullptr;         ///< (C), one per class
     const TensorView* sample_weight = nullptr;  ///< the shape of the losses
     std::optional<std::int64_t> ignore_index = -100;
-    double label_smoothing = 0.0;  ///< cross_entropy alone
-    double temperature = 1.0;      ///< cross_entropy alone
+    double label_smoothing = 0.0;  ///< only cross_entropy
+    double temperature = 1.0;      ///< only cross_entropy
     Reduction reduction = Reduction::mean;
-    double empty = std::numeric_limits<double>::quiet_NaN();  ///< the mean of no losses
-    DType dtype = DType::float32;                             ///< float64 to compute in double
+    double empty = std::numeric_limits<double>::quiet_NaN();  ///< the mean if there is no loss
+    std::optional<DType> compute_dtype = std::nullopt;  ///< float32 or float64; default: compute_dtype_of
+    double gamma = 2.0;                                 ///< only softmax_focal_loss
 };
 
-/// A loss reduces to the returned number, or, with Reduction::none, is written to `losses` (float32 or float64, the
-/// shape of the logits without the axis; NaN is returned). target: integer class indices of that shape, or class
-/// probabilities of the logits' shape. <= 2 ULP per row, the smallest losses included.
+/// The loss is returned. With Reduction::none, the losses are written to `losses` instead (float32 or
+/// float64, the shape of the logits without the axis), and NaN is returned. target: integer class indices of
+/// that shape, or class probabilities of the shape of the logits. <= 2 ULP per row, however small the loss.
 SOFTLOSS_API double cross_entropy(const TensorView& logits, const TensorView& target,
                                   const ClassLossOptions& options = {},
                                   const MutableTensorView* losses = nullptr);
-/// The same of log-probabilities: -log_probs[target].
+/// The cross-entropy of log-probabilities: -log_probs[target].
 SOFTLOSS_API double nll_loss(const TensorView& log_probs, const TensorView& target,
                              const ClassLossOptions& options = {}, const MutableTensorView* losses = nullptr);
-/// The same of probabilities: -log(probs[target]).
+/// The cross-entropy of probabilities: -log(probs[target]).
 SOFTLOSS_API double categorical_cross_entropy(const TensorView& probs, const TensorView& target,
                                               const ClassLossOptions& options = {},
                                               const MutableTensorView* losses = nullptr);
 
 struct BinaryLossOptions {
-    const TensorView* weight = nullptr;      ///< broadcast
-    const TensorView* pos_weight = nullptr;  ///< broadcast; logits alone
+    const TensorView* weight = nullptr;      ///< broadcast to the input
+    const TensorView* pos_weight = nullptr;  ///< broadcast to the input; only for logits
     Reduction reduction = Reduction::mean;
     double empty = std::numeric_limits<double>::quiet_NaN();
-    DType dtype = DType::float32;
+    std::optional<DType> compute_dtype = std::nullopt;  ///< as for losses over classes
+    std::optional<double> alpha =
+        std::nullopt;    ///< weight of target 1; that of 0 is 1 - alpha; only sigmoid_focal_loss
+    double gamma = 2.0;  ///< only sigmoid_focal_loss
 };
 
-/// -weight (z log p + (1 - z) log(1 - p)), logs clamped at -100; target z is broadcast and lies in [0, 1].
+/// -weight (z log p + (1 - z) log(1 - p)), logarithms clamped at -100. The target z is in [0, 1] and
+/// broadcast to the input.
 SOFTLOSS_API double binary_cross_entropy(const TensorView& probs, const TensorView& target,
                                          const BinaryLossOptions& options = {},
                                          const MutableTensorView* losses = nullptr);
-/// The same of p = sigmoid(x), without ever forming p; pos_weight multiplies the positive part.
+/// The same for p = sigmoid(x), computed without p itself. pos_weight multiplies the term of z.
 SOFTLOSS_API double binary_cross_entropy_with_logits(const TensorView& logits, const TensorView& target,
                                                      const BinaryLossOptions& options = {},
                                                      const MutableTensorView* losses = nullptr);
 
+/// Options of a divergence of two arrays of logits, with the classes along the axis.
+struct DivergenceOptions {
+    int axis = -1;
+    const TensorView* sample_weight = nullptr;  ///< the shape of the divergences
+    double temperature = 1.0;                   ///< of both arrays
+    Reduction reduction = Reduction::mean;
+    double empty = std::numeric_limits<double>::quiet_NaN();  ///< the mean if there is no row
+    std::optional<DType> compute_dtype = std::nullopt;        ///< as for losses over classes; of logits
+};
+
+/// KL(p || q) of each row, p = softmax(target_logits / t), q = softmax(logits / t), in one read of both.
+/// Both have one shape, of any dtypes. The mean is over rows; no factor t^2. The result is returned, or the
+/// divergences of the rows are written, as for losses over classes. A class with -inf in target_logits
+/// counts 0; -inf in logits where the other is finite gives infinity. A row with +inf or NaN, or all -inf,
+/// gives NaN. >= 0, < 1 ULP (float64: 8), down to the smallest.
+SOFTLOSS_API double kl_divergence(const TensorView& logits, const TensorView& target_logits,
+                                  const DivergenceOptions& options = {},
+                                  const MutableTensorView* losses = nullptr);
+/// Jensen-Shannon divergence: (KL(p || m) + KL(q || m)) / 2, m = (p + q) / 2; 0 .. log 2. Its square root is
+/// a metric.
+SOFTLOSS_API double js_divergence(const TensorView& logits, const TensorView& target_logits,
+                                  const DivergenceOptions& options = {},
+                                  const MutableTensorView* losses = nullptr);
+/// The cross-entropy of a probability p of the target, times (1 - p)^gamma: -weight (1 - p)^gamma log p.
+/// gamma >= 0; with 0 it is the cross-entropy, bit for bit. <= 2 ULP in float32 and <= 8 ULP in float64 for
+/// gamma up to 8, however small the loss. softmax_focal_loss takes class indices, and a weight for each
+/// class.
+SOFTLOSS_API double softmax_focal_loss(const TensorView& logits, const TensorView& target,
+                                       const ClassLossOptions& options = {},
+                                       const MutableTensorView* losses = nullptr);
+/// p is sigmoid(x) where the target is 1, and sigmoid(-x) where it is 0. Other targets are an error. alpha:
+/// 0 to 1.
+SOFTLOSS_API double sigmoid_focal_loss(const TensorView& logits, const TensorView& target,
+                                       const BinaryLossOptions& options = {},
+                                       const MutableTensorView* losses = nullptr);
+
 // ---- losses with their gradients --------------------------------------------------------------------------------------
 
-/// The loss, and in `grad` (shape of the input, any floating dtype; it may be the input) its gradient with respect to the
-/// input. With Reduction::none, `losses` is written and the gradient is that of their sum. Where there is nothing to
-/// average the gradient is 0. Against class indices: <= 3 ULP of each element, the label's included, however small
-/// the loss; against class probabilities, and with label smoothing, p - q may cancel: <= 3 ULP of the larger of p and q.
+/// Returns the loss and writes its gradient with respect to the input to `grad_out` (shape of the input, any
+/// floating dtype; it may be the input). With Reduction::none, `losses` is written, and the gradient is that
+/// of their sum. If there is nothing to average, the gradient is 0. Error against class indices: <= 3 ULP of
+/// each element, also at the label, however small the loss. Against class probabilities, or with label
+/// smoothing, p - q may cancel: <= 3 ULP of the larger of p and q.
 SOFTLOSS_API double cross_entropy_and_grad(const TensorView& logits, const TensorView& target,
-                                           const MutableTensorView& grad,
+                                           const MutableTensorView& grad_out,
                                            const ClassLossOptions& options = {},
                                            const MutableTensorView* losses = nullptr);
 SOFTLOSS_API double nll_loss_and_grad(const TensorView& log_probs, const TensorView& target,
-                                      const MutableTensorView& grad, const ClassLossOptions& options = {},
+                                      const MutableTensorView& grad_out, const ClassLossOptions& options = {},
                                       const MutableTensorView* losses = nullptr);
 SOFTLOSS_API double categorical_cross_entropy_and_grad(const TensorView& probs, const TensorView& target,
-                                                       const MutableTensorView& grad,
+                                                       const MutableTensorView& grad_out,
                                                        const ClassLossOptions& options = {},
                                                        const MutableTensorView* losses = nullptr);
 SOFTLOSS_API double binary_cross_entropy_and_grad(const TensorView& probs, const TensorView& target,
-                                                  const MutableTensorView& grad,
+                                                  const MutableTensorView& grad_out,
                                                   const BinaryLossOptions& options = {},
                                                   const MutableTensorView* losses = nullptr);
 SOFTLOSS_API double binary_cross_entropy_with_logits_and_grad(const TensorView& logits,
                                                               const TensorView& target,
-                                                              const MutableTensorView& grad,
+                                                              const MutableTensorView& grad_out,
                                                               const BinaryLossOptions& options = {},
                                                               const MutableTensorView* losses = nullptr);
 
+/// With respect to logits: (q - p) / t, divided by the number of rows for the mean. grad_out may be logits,
+/// but not target_logits. <= 3 ULP of the larger of p and q.
+SOFTLOSS_API double kl_divergence_and_grad(const TensorView& logits, const TensorView& target_logits,
+                                           const MutableTensorView& grad_out,
+                                           const DivergenceOptions& options = {},
+                                           const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double softmax_focal_loss_and_grad(const TensorView& logits, const TensorView& target,
+                                                const MutableTensorView& grad_out,
+                                                const ClassLossOptions& options = {},
+                                                const MutableTensorView* losses = nullptr);
+SOFTLOSS_API double sigmoid_focal_loss_and_grad(const TensorView& logits, const TensorView& target,
+                                                const MutableTensorView& grad_out,
+                                                const BinaryLossOptions& options = {},
+                                                const MutableTensorView* losses = nullptr);
+
 struct HessianOptions {
-    double scale = 1.0;  ///< factor of the Hessian
-    double floor = 0.0;  ///< and its least value: max(scale * h, floor)
+    double hess_scale = 1.0;  ///< factor of the Hessian
+    double hess_min = 0.0;    ///< its smallest value: max(hess_scale * h, hess_min); -infinity: none
 };
 
-/// Gradient and diagonal Hessian (<= 4 ULP) of each row's loss against class indices, unreduced: w (p - [label]) and
-/// w p (1 - p), with w = weight * sample_weight; 0 (and the floor) where a row is ignored. reduction, label_smoothing,
-/// empty and dtype of the options are not used. grad and hess: shape and dtype of logits; grad may be the logits.
+/// Gradient and diagonal Hessian (<= 4 ULP) of the loss of each row, not reduced. With p = softmax(logits /
+/// t), t = temperature, and the target's distribution q after smoothing, which need not sum to 1: (p sum(w
+/// q) - w q) / t and sum(w q) p (1 - p) / t^2, both times sample_weight, with w = weight. A class index is
+/// the q that is 1 there and 0 elsewhere. An ignored row gives 0. The options reduction, empty and
+/// compute_dtype are ignored. grad_out and hess_out: shape of the logits, any floating dtype; grad_out may
+/// be the logits.
 SOFTLOSS_API void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
-                                          const MutableTensorView& grad, const MutableTensorView& hess,
+                                          const MutableTensorView& grad_out,
+                                          const MutableTensorView& hess_out,
                                           const ClassLossOptions& options = {},
                                           const HessianOptions& hessian = {});
-SOFTLOSS_API void binary_cross_entropy_with_logits_grad_hess(
-    const TensorView& logits, const TensorView& target, const MutableTensorView& grad,
-    const MutableTensorView& hess, const BinaryLossOptions& options = {}, const HessianOptions& hessian = {});
+SOFTLOSS_API void binary_cross_entropy_with_logits_grad_hess(const TensorView& logits,
+                                                             const TensorView& target,
+                                                             const MutableTensorView& grad_out,
+                                                             const MutableTensorView& hess_out,
+                                                             const BinaryLossOptions& options = {},
+                                                             const HessianOptions& hessian = {});
 
-/// Vector-Jacobian product of softmax from its result: dx = y (dy - sum(y dy)). All of one shape; dx may be dy. <= 3 ULP of
-/// y max(|dy|, |sum|): where dy and the sum cancel, the difference is no better than they are.
-SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
+/// Of the focal losses. The Hessian can be negative; its error is <= 4 ULP of the sum of the absolute terms.
+SOFTLOSS_API void softmax_focal_loss_grad_hess(const TensorView& logits, const TensorView& target,
+                                               const MutableTensorView& grad_out,
+                                               const MutableTensorView& hess_out,
+                                               const ClassLossOptions& options = {},
+                                               const HessianOptions& hessian = {});
+SOFTLOSS_API void sigmoid_focal_loss_grad_hess(const TensorView& logits, const TensorView& target,
+                                               const MutableTensorView& grad_out,
+                                               const MutableTensorView& hess_out,
+                                               const BinaryLossOptions& options = {},
+                                               const HessianOptions& hessian = {});
+
+/// Vector-Jacobian product of softmax, computed from its result y: out = y (dy - sum(y dy)). All of one
+/// shape; out may be dy or y. <= 3 ULP of y max(|dy|, |sum|): if dy and the sum cancel, the error of the
+/// difference is relative to them.
+SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& out,
                                    int axis = -1);
-/// The same of log_softmax: dx = dy - exp(y) sum(dy), <= 3 ULP of the larger term.
-SOFTLOSS_API void log_softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& dx,
-                                       int axis = -1);
+/// Vector-Jacobian product of log_softmax: out = dy - exp(logy) sum(dy), <= 3 ULP of the larger term.
+SOFTLOSS_API void log_softmax_backward(const TensorView& logy, const TensorView& dy,
+                                       const MutableTensorView& out, int axis = -1);
 
 // ---- scores -------------------------------------------------------------------------------------------------------------
 
-struct ScoreOptions {
+struct TopKOptions {
     int axis = -1;
-    std::int64_t k = 0;  ///< how many of the largest
+    std::int64_t k = 1;  ///< how many probabilities, 1 to the number of classes
     double temperature = 1.0;
-    std::optional<std::int64_t> ignore_index = -100;  ///< token_logprobs alone
 };
 
-/// The k largest probabilities of each row, largest first (ties by index), and their classes (int64). prob, index: shape
-/// of x with k at the axis. Reads x once and allocates nothing of its size. The same bits as softmax.
+/// The k largest probabilities of each row, largest first (equal ones by index), and their classes (int64).
+/// prob, index: the shape of x with k along the axis. Reads x once and allocates nothing of its size. The
+/// bits are those of softmax.
 SOFTLOSS_API void softmax_topk(const TensorView& x, const MutableTensorView& prob,
-                               const MutableTensorView& index, const ScoreOptions& options = {.k = 1});
+                               const MutableTensorView& index, const TopKOptions& options = {});
 
-/// Where token_logprobs puts what; any may be null. Shape of logits without the axis; the last two with k at the end.
-/// logprob and entropy must have the same strides, argmax and rank too: std::invalid_argument otherwise.
+struct EntropyOptions {
+    int axis = -1;
+    double temperature = 1.0;
+};
+
+/// out = -sum(p log p), the entropy in nats of p = softmax(logits / t) of each row. out: the shape of the
+/// logits without the axis, any floating dtype. A row with +inf or NaN, or all -inf, gives NaN. < 1 ULP
+/// (float64: 8), down to the smallest.
+SOFTLOSS_API void softmax_entropy(const TensorView& logits, const MutableTensorView& out,
+                                  const EntropyOptions& options = {});
+
+struct TokenOptions {
+    int axis = -1;
+    std::int64_t top_k = 0;  ///< how many log-probabilities, 0 to the number of classes
+    double temperature = 1.0;
+    std::optional<std::int64_t> ignore_index = -100;
+};
+
+/// Outputs of token_logprobs; any may be null. Shape: that of the logits without the axis; the last two also
+/// have top_k at the end. logprob and entropy must have equal strides, and so must argmax and rank; else
+/// std::invalid_argument.
 struct TokenScoreViews {
-    const MutableTensorView* logprob = nullptr;      ///< log-probability of the target, 0 where ignored
+    const MutableTensorView* logprob = nullptr;      ///< log-probability of the target; 0 if ignored
     const MutableTensorView* argmax = nullptr;       ///< int64: the class with the largest logit
-    const MutableTensorView* rank = nullptr;         ///< int64: 1 + number of larger logits, 0 where ignored
+    const MutableTensorView* rank = nullptr;         ///< int64: 1 + number of larger logits; 0 if ignored
     const MutableTensorView* entropy = nullptr;      ///< of the row's distribution, in nats
-    const MutableTensorView* top_logprob = nullptr;  ///< the k largest log-probabilities
+    const MutableTensorView* top_logprob = nullptr;  ///< the top_k largest log-probabilities
     const MutableTensorView* top_index = nullptr;    ///< int64: their classes
 };
-/// Scores of target: class indices, shape of logits without the axis. Log-probabilities: <= 2 ULP.
+/// Scores of the target, class indices of the shape of the logits without the axis. Log-probabilities: <= 2
+/// ULP.
 SOFTLOSS_API void token_logprobs(const TensorView& logits, const TensorView& target,
-                                 const TokenScoreViews& out, const ScoreOptions& options = {});
+                                 const TokenScoreViews& out, const TokenOptions& options = {});
 
 // ---- threads, build ---------------------------------------------------------------------------------------------------
 
 SOFTLOSS_API void set_num_threads(int n);  ///< n >= 1; above 1024 it is 1024
-SOFTLOSS_API int get_num_threads();
-SOFTLOSS_API bool has_openmp();
+[[nodiscard]] SOFTLOSS_API int get_num_threads();
+[[nodiscard]] SOFTLOSS_API bool has_openmp();
 
-/// The instruction sets that can run here, slowest first; the one in use; choosing one (for tests).
-SOFTLOSS_API std::vector<std::string_view> usable_isas();
-SOFTLOSS_API std::string_view isa();
+/// usable_isas: the instruction sets that can run here, slowest first. isa: the one in use. set_isa selects
+/// one, for tests.
+[[nodiscard]] SOFTLOSS_API std::span<const std::string_view> usable_isas();
+[[nodiscard]] SOFTLOSS_API std::string_view isa();
 SOFTLOSS_API void set_isa(std::string_view name);
 
 }  // namespace softloss
 
 #include "softloss/spans.hpp"
+
+#endif
