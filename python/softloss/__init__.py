@@ -1,4 +1,4 @@
-"""softloss: softmax, log-softmax and the losses built on them, for NumPy arrays, fast and accurate.
+"""softloss: fast and accurate softmax, log-softmax and cross-entropy losses for NumPy arrays.
 
 Probabilities, and the loss of logits against labels:
 
@@ -10,10 +10,12 @@ array([[0.659, 0.242, 0.099],
 >>> print(softloss.cross_entropy(logits, [0, 1]).round(4))
 0.3788
 
-Transforms: `softmax`, `log_softmax`, `logsumexp`, `sigmoid`, `log_sigmoid`. Losses: `cross_entropy` on
-logits, `nll_loss` on log-probabilities, `categorical_cross_entropy` on probabilities, and for yes-or-no
-targets `binary_cross_entropy_with_logits` and `binary_cross_entropy`. `softloss.special` has SciPy's
-signatures. `softloss.functional` states the rules common to all.
+Transforms: `softmax`, `log_softmax`, `logsumexp`, `log_normalize`, `sigmoid`, `log_sigmoid`. Losses: `cross_entropy` on
+logits, `nll_loss` on log-probabilities, `categorical_cross_entropy` on probabilities, and for binary targets
+`binary_cross_entropy_with_logits` and `binary_cross_entropy`; `softmax_focal_loss` and `sigmoid_focal_loss` give less
+weight to what is classified well. Of two arrays of logits: `kl_divergence` and `js_divergence`. The last layer and its
+loss, in bounded memory: `linear_cross_entropy`. `softloss.boosting` makes objectives for XGBoost and LightGBM of the
+losses, and `softloss.special` has SciPy's signatures. The rules for all functions are in `softloss.functional`.
 
 Lives here: the public names, the setting of threads, the report of the build. Must not: functions on arrays.
 """
@@ -29,13 +31,14 @@ if sys.version_info >= (3, 13):
 else:
     import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found]
 
-if _interpreters.get_current() != _interpreters.get_main():  # where NumPy's import would fail or, before 3.12, hang
+if _interpreters.get_current() != _interpreters.get_main():  # there, importing NumPy fails or, before 3.12, hangs
     raise ImportError("softloss cannot be loaded in a sub-interpreter")
 
-from softloss import _core, special
+from softloss import _core, boosting, special
 from softloss._core import __version__
 from softloss.functional import (
     GradHess,
+    LogNormalized,
     LossGrad,
     TokenScores,
     TopK,
@@ -49,6 +52,10 @@ from softloss.functional import (
     cross_entropy,
     cross_entropy_and_grad,
     cross_entropy_grad_hess,
+    js_divergence,
+    kl_divergence,
+    kl_divergence_and_grad,
+    log_normalize,
     log_sigmoid,
     log_softmax,
     log_softmax_backward,
@@ -56,10 +63,24 @@ from softloss.functional import (
     nll_loss,
     nll_loss_and_grad,
     sigmoid,
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_and_grad,
+    sigmoid_focal_loss_grad_hess,
     softmax,
     softmax_backward,
+    softmax_entropy,
+    softmax_focal_loss,
+    softmax_focal_loss_and_grad,
+    softmax_focal_loss_grad_hess,
     softmax_topk,
     token_logprobs,
+)
+from softloss.linear import (
+    LinearGrad,
+    linear_cross_entropy,
+    linear_cross_entropy_and_grad,
+    linear_softmax_topk,
+    linear_token_logprobs,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +88,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GradHess",
+    "LinearGrad",
+    "LogNormalized",
     "LossGrad",
     "TokenScores",
     "TopK",
@@ -76,6 +99,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
     "binary_cross_entropy_with_logits_grad_hess",
+    "boosting",
     "categorical_cross_entropy",
     "categorical_cross_entropy_and_grad",
     "cross_entropy",
@@ -83,6 +107,14 @@ __all__ = [
     "cross_entropy_grad_hess",
     "empty_cache",
     "get_num_threads",
+    "js_divergence",
+    "kl_divergence",
+    "kl_divergence_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
+    "linear_softmax_topk",
+    "linear_token_logprobs",
+    "log_normalize",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -93,8 +125,15 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "sigmoid",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
+    "sigmoid_focal_loss_grad_hess",
     "softmax",
     "softmax_backward",
+    "softmax_entropy",
+    "softmax_focal_loss",
+    "softmax_focal_loss_and_grad",
+    "softmax_focal_loss_grad_hess",
     "softmax_topk",
     "special",
     "threads",
@@ -103,11 +142,12 @@ __all__ = [
 
 
 def set_num_threads(n: int) -> None:
-    """Let calls use up to `n` threads, from now on and in the whole process.
+    """Let each call use up to `n` threads, in the whole process.
 
-    Calls at the same time share them: each takes what the others leave, and has its own in any case. Children of
-    a fork run on one thread. The setting at the start is SOFTLOSS_NUM_THREADS or else OMP_NUM_THREADS of the
-    environment, or else the number of CPUs that the process may run on. Results do not depend on it.
+    Concurrent calls share these threads: each takes those that the others leave, and always has its own thread.
+    Forked child processes use one thread. The initial value is that of the environment variable
+    SOFTLOSS_NUM_THREADS, or else of OMP_NUM_THREADS, or else the number of CPUs that the process may run on.
+    Results do not depend on it.
 
     Parameters
     ----------
@@ -138,7 +178,7 @@ def get_num_threads() -> int:
 def threads(n: int) -> Generator[None, None, None]:
     """Context in which calls use up to `n` threads.
 
-    The setting holds for the whole process; the former one comes back at the end of the context.
+    The setting applies to the whole process. At the end of the context the previous one is restored.
 
     Examples
     --------
@@ -156,16 +196,17 @@ def threads(n: int) -> Generator[None, None, None]:
 
 
 def set_cache_limit(nbytes: int) -> None:
-    """Keep at most `nbytes` of memory of former large results for new ones.
+    """Set how much memory of freed results is kept for new ones.
 
-    Memory that is touched for the first time costs more than most of what is computed here, so the memory of
-    results of 1 MiB and more is kept when they die and used again. The limit at the start is SOFTLOSS_CACHE_BYTES
-    of the environment, or else a sixteenth of the machine's memory, at most 1 GiB.
+    The first use of new memory often takes longer than the computation. So the memory of results of 1 MiB or more is
+    kept when they are freed, and used again. If memory runs short, it is returned to the system before a call fails.
+    The initial limit is that of the environment variable SOFTLOSS_CACHE_BYTES, or else 1/16 of the memory of the
+    machine or of the container (cgroup), whichever is smaller, and at most 1 GiB.
 
     Parameters
     ----------
     nbytes : int
-        At least 0, else ValueError; 0 turns it off.
+        At least 0, else ValueError; 0 keeps no memory.
 
     Examples
     --------
@@ -176,7 +217,7 @@ def set_cache_limit(nbytes: int) -> None:
 
 
 def empty_cache() -> None:
-    """Give the memory kept for new results back to the system.
+    """Return the memory that is kept for new results to the system.
 
     Examples
     --------
@@ -191,12 +232,12 @@ def show_config(mode: Literal["stdout"] = ...) -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
-    """Print version, instruction set chosen and usable ones, OpenMP, threads and compiler.
+    """Print the version, the instruction sets (in use and usable), OpenMP, the threads and the compiler.
 
     Parameters
     ----------
     mode : {"stdout", "dicts"}, default "stdout"
-        "dicts" returns them as a dictionary instead; any other is a ValueError.
+        "dicts" returns a dictionary instead of printing; any other value is a ValueError.
 
     Examples
     --------
@@ -205,7 +246,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     ['compiler', 'isa', 'openmp', 'threads', 'usable_isas', 'version']
     """
     if mode not in ("stdout", "dicts"):
-        raise ValueError(f'mode = {mode!r}, but it must be "stdout" or "dicts"')
+        raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
     config = _core.config()
     if mode == "dicts":
         return config

@@ -1,4 +1,4 @@
-"""``python -m softloss``: how the package was built, whether it keeps its promises, where C++ projects find it.
+"""``python -m softloss``: shows how the package was built, tests it, and says where C++ projects find it.
 
 Lives here: the command line. Must not: anything that a program would call.
 """
@@ -12,7 +12,7 @@ from softloss import _core, show_config
 
 
 def installed(pattern: str) -> Path:
-    """Return the directory that matches `pattern` beside the extension, where the C++ parts are installed."""
+    """Return the directory of the C++ parts that matches `pattern`, next to the extension."""
     root = Path(_core.__file__).parent
     found = next(root.glob(pattern), None)
     if found is None:
@@ -26,14 +26,14 @@ def main() -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--cmakedir", action="store_true", help="print the directory of softlossConfig.cmake")
     place.add_argument("--includedir", action="store_true", help="print the directory of the C++ headers")
-    place.add_argument("--selftest", action="store_true", help="check values and bits on this machine, ten seconds")
+    place.add_argument("--selftest", action="store_true", help="check values and bits on this machine (ten seconds)")
     arguments = parser.parse_args()
     if arguments.cmakedir:
         print(installed("lib*/cmake/softloss"))
     elif arguments.includedir:
         print(installed("include"))
     elif arguments.selftest:
-        from softloss import _selftest  # only here: nobody else should wait for its imports
+        from softloss import _selftest  # imported only here: its imports take time
 
         raise SystemExit(not _selftest.run())
     else:

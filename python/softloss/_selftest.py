@@ -1,10 +1,9 @@
-"""``python -m softloss --selftest``: seconds that check the promises on the machine at hand.
+"""``python -m softloss --selftest``: checks accuracy and bits on this machine, in seconds.
 
-Values: rows that are hard for the numerics, against 60-digit decimal arithmetic, in units in the last place. Bits: a
-digest of many results, on each instruction set that can run and at several numbers of threads, against the one that is
-written down here.
+Values: results for numerically hard rows, against 60-digit decimal arithmetic, in units in the last place. Bits: a
+digest of many results, for each usable instruction set and several numbers of threads, against the one stored here.
 
-Lives here: these checks and what they print. Must not: anything that a program would call; packages but NumPy.
+Lives here: these checks and their report. Must not: anything that a program would call; packages other than NumPy.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import softloss
 from softloss import _core
 
 # To renew after a deliberate change of the bits (say so in CHANGELOG.md): copy the digest that the failure prints.
-DIGEST = "28f08d38ff83d97b0c8e68e0d9d9400f"
+DIGEST = "ed38e88f41f53744967ca7955c3fe834"
 DIGITS = 60
 THREADS = (1, 2, 3, 7)
 BAR = 30
@@ -31,7 +30,7 @@ BAR = 30
 
 
 def uniform(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
-    """Return numbers in [-1, 1), the same ones on every machine and by every version of NumPy (splitmix64)."""
+    """Return numbers in [-1, 1), the same on every machine and with every version of NumPy (splitmix64)."""
     with np.errstate(over="ignore"):
         z = (np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -54,14 +53,14 @@ def hard_rows(dtype: type) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def log1p(s: Decimal) -> Decimal:
-    """log(1 + s), for small s by its series."""
+    """Return log(1 + s); for small s, from its series."""
     if s < Decimal("1e-12"):
         return s - s * s / 2 + s**3 / 3 - s**4 / 4
     return (1 + s).ln()
 
 
 def exact_row(row: np.ndarray[Any, Any]) -> dict[str, list[Decimal]]:
-    """Return what the functions of rows should give; the loss for each label, its gradient for three of them."""
+    """Return the exact results of the row functions: the loss for each label, its gradient for three labels."""
     x = [Decimal(float(v)) for v in row]
     largest = max(x)
     e = [(v - largest).exp() for v in x]
@@ -89,7 +88,7 @@ def some_labels(classes: int) -> list[int]:
 
 
 def exact_elements(row: np.ndarray[Any, Any]) -> dict[str, list[Decimal]]:
-    """Return what the functions of elements should give; the loss for the answer no, its gradient for yes."""
+    """Return the exact results of the elementwise functions: the loss for target 0, its gradient for target 1."""
     x = [Decimal(float(v)) for v in row]
     log_sigmoid = [min(v, Decimal(0)) - log1p((-abs(v)).exp()) for v in x]
     return {
@@ -101,7 +100,7 @@ def exact_elements(row: np.ndarray[Any, Any]) -> dict[str, list[Decimal]]:
 
 
 def computed(name: str, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return what softloss gives for it."""
+    """Return the results of softloss for the row."""
     function = getattr(softloss, name)
     if name == "cross_entropy":
         return np.asarray(function(np.tile(row, (row.size, 1)), np.arange(row.size), reduction="none"))
@@ -116,7 +115,7 @@ def computed(name: str, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def worst_error(got: np.ndarray[Any, Any], exact: list[Decimal]) -> float:
-    """Return the largest error in units in the last place; results below the smallest normal number don't count."""
+    """Return the largest error in units in the last place; results below the smallest normal number are left out."""
     worst = 0.0
     for value, true in zip(got, exact, strict=True):
         rounded = got.dtype.type(float(true))
@@ -171,7 +170,7 @@ def digest() -> str:
 
 
 def check_bits(advance: Callable[[str], None]) -> dict[str, str]:
-    """Return the digest on each instruction set, at each number of threads."""
+    """Return the digest for each instruction set and each number of threads."""
     isa, digests = _core.isa(), {}
     try:
         for name in _core.usable_isas():
@@ -189,7 +188,7 @@ def check_bits(advance: Callable[[str], None]) -> dict[str, str]:
 
 
 def progress(total: int) -> Callable[[str], None]:
-    """Return a function that moves a bar of text by one step; silent where standard error is no terminal."""
+    """Return a function that advances a progress bar; it prints nothing if standard error is not a terminal."""
     done = 0
 
     def advance(what: str) -> None:
@@ -222,7 +221,7 @@ def run() -> bool:
         if max(errors) > limit:
             failures.append(f"{name} is off by {max(errors):.3g} ULP")
     same = sum(value == DIGEST for value in digests.values())
-    print(f"\nbits as written down: {same} of {len(digests)} (instruction sets x numbers of threads)")
+    print(f"\nexpected bits: {same} of {len(digests)} combinations of instruction set and number of threads")
     failures += [f"{name}: digest {value}, not {DIGEST}" for name, value in digests.items() if value != DIGEST]
     for failure in failures:
         print(f"FAILED: {failure}")

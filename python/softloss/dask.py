@@ -1,21 +1,22 @@
-"""softmax, log_softmax, logsumexp and cross_entropy of dask arrays whose class axis may be cut into chunks, too.
+"""softmax, log_softmax, logsumexp and cross_entropy for dask arrays whose class axis may have several chunks.
 
-Needs ``pip install 'softloss[dask]'``. Where the class axis is one chunk, nothing of this is needed: every function of
-softloss works there block by block, as ``x.map_blocks(softloss.softmax, dtype=x.dtype)``.
+Needs ``pip install 'softloss[dask]'``. If the class axis is one chunk, this module is not needed: every function of
+softloss can be applied to each block, as in ``x.map_blocks(softloss.softmax, dtype=x.dtype)``.
 
-How it works. A *share* is what is known of a row from some of its classes: the largest logit m; the sum s of
-exp((x - m) / T) over these classes, without one of the largest; the mass q of the target that falls on them; and their
-gap, the sum of q_c (m - x_c) / T. Shares have a few numbers for a row, and merge in a tree::
+How it works. A *share* summarizes some of the classes of a row: the largest logit m; the sum s of exp((x - m) / T) over
+these classes, without one of the largest; the total q of their target; and their gap, the sum of q_c (m - x_c) / T. A
+share is a few numbers per row, and shares are merged in a tree::
 
     m = max m_i    s = sum of e_i (1 + s_i) without the 1 of the largest,  e_i = exp((m_i - m) / T)
     q = sum q_i    gap = sum of gap_i + q_i (m - m_i) / T
 
-In the end, logsumexp = m + log1p(s) and cross-entropy = gap + q log1p(s), a sum of terms >= 0: nothing cancels, as in
-the kernels. Shares are kept in longdouble. The errors are those of the functions on NumPy arrays, at most 2 ULP for
-float32 and float64 (4 ULP for float64 where longdouble is no wider). Bits may depend on the chunks.
+At the end, logsumexp = m + log1p(s) and cross-entropy = gap + q log1p(s). These are sums of terms >= 0, so nothing
+cancels, as in the kernels. Shares are in float64 for float32, float16 and bfloat16, and in longdouble for all others.
+The errors are those of the functions on NumPy arrays: at most 2 ULP for float32 and float64 (4 ULP for float64 if
+longdouble is no wider). The last bits may depend on the chunks.
 
-Lives here: shares, how they merge, and the four functions. Must not: what softloss has a function for, scheduling,
-files.
+Lives here: shares, their merging, and the four functions. Must not: computations that softloss has a function for,
+scheduling, files.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["cross_entropy", "log_softmax", "logsumexp", "softmax"]
 
 LONG = np.longdouble
-SHARE = np.dtype([("largest", LONG), ("others", LONG), ("mass", LONG), ("gap", LONG)])
-quiet = partial(np.errstate, all="ignore")  # infinities and NaN are values here, as in the kernels
+quiet = partial(np.errstate, all="ignore")  # infinities and NaN are ordinary values, as in the kernels
 
 
 def softmax(x: Any, /, axis: int = -1, *, temperature: float = 1.0) -> Any:
@@ -49,17 +49,17 @@ def softmax(x: Any, /, axis: int = -1, *, temperature: float = 1.0) -> Any:
     axis : int, default -1
         Axis of the classes.
     temperature : float, default 1.0
-        Positive divisor of the logits.
+        Positive number that divides the logits.
 
     Returns
     -------
     dask.array.Array
-        Lazy, with the shape, chunks and dtype that fit `x`.
+        Lazy, with the shape and chunks of `x`, and the dtype of `softloss.softmax`.
 
     Notes
     -----
-    Each block is needed twice, before and after the sums over its rows are known: cut the rows so that the blocks of
-    a group of rows fit into memory together.
+    Each block is read twice: for the sums over its rows, and for the results. Choose chunks so that all blocks of a
+    group of rows fit into memory together.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def log_softmax(x: Any, /, axis: int = -1, *, temperature: float = 1.0) -> Any:
     axis : int, default -1
         Axis of the classes.
     temperature : float, default 1.0
-        Positive divisor of the logits.
+        Positive number that divides the logits.
 
     Returns
     -------
     dask.array.Array
-        Lazy, with the shape, chunks and dtype that fit `x`.
+        Lazy, with the shape and chunks of `x`, and the dtype of `softloss.softmax`.
 
     Examples
     --------
@@ -107,14 +107,14 @@ def logsumexp(x: Any, /, axis: int = -1, *, keepdims: bool = False) -> Any:
     x : dask.array.Array
         Exponents of any shape and chunks.
     axis : int, default -1
-        Axis that is summed over.
+        Axis to sum over.
     keepdims : bool, default False
         Keep `axis` with length 1.
 
     Returns
     -------
     dask.array.Array
-        Lazy, the shape of `x` without `axis`.
+        Lazy, with the shape of `x` without `axis`.
 
     Examples
     --------
@@ -123,6 +123,7 @@ def logsumexp(x: Any, /, axis: int = -1, *, keepdims: bool = False) -> Any:
     >>> print(logsumexp(da.from_array([1000.0, 1000.0], chunks=1)).compute().round(4))
     1000.6931
     """
+    x = _dask_array("x", x)
     dtype = functional.logsumexp(np.zeros(1, x.dtype)).dtype
     x = da.moveaxis(x, axis, -1)
     total = _merged(x.map_blocks(_share, 1.0, **_like_shares(x)), 1.0)
@@ -144,12 +145,12 @@ def cross_entropy(
     reduction: Literal["mean", "sum", "none"] = "mean",
     empty: float = nan,
 ) -> Any:
-    """Cross-entropy of the softmax of `logits` against `target`, in nats, as `softloss.cross_entropy`.
+    """Cross-entropy between the softmax of `logits` and `target`, in nats, as `softloss.cross_entropy`.
 
     Parameters
     ----------
     logits : dask.array.Array
-        Scores before the softmax, of any shape and chunks, with the C classes along `axis`.
+        Scores before the softmax, of any shape and chunks, with C classes along `axis`.
     target : dask.array.Array or array_like
         Class indices of the shape of `logits` without `axis`, or class probabilities of the shape of `logits`.
     axis : int, default -1
@@ -159,27 +160,29 @@ def cross_entropy(
     sample_weight : dask.array.Array or array_like, optional
         Weight of each row, shape of `logits` without `axis`.
     ignore_index : int or None, default -100
-        Rows with this class index are left out; None leaves none out.
+        Rows with this class index are ignored; None ignores no row.
     label_smoothing : float, default 0.0
-        Share of the target, between 0 and 1, that is spread evenly over the classes.
+        Fraction of the target, from 0 to 1, that is spread evenly over the classes.
     temperature : float, default 1.0
-        Positive divisor of the logits.
+        Positive number that divides the logits.
     reduction : {"mean", "sum", "none"}, default "mean"
-        The mean divides as that of `softloss.cross_entropy` does.
+        As in `softloss.cross_entropy`.
     empty : float, default nan
-        The mean when there is nothing to average.
+        Value of the mean if there is nothing to average.
 
     Returns
     -------
     dask.array.Array
-        Lazy: a number, or for "none" the loss of each row. Each block of the logits is read once.
+        Lazy: a number or, for "none", the loss of each row. Each block of the logits is read once.
 
     Raises
     ------
     IndexError
-        When it is computed: a class index is neither within 0..C-1 nor `ignore_index`.
+        During the computation: a class index is neither between 0 and C - 1 nor `ignore_index`.
     TypeError, ValueError
-        At once: a dtype is refused, shapes do not fit, or an option is out of its range.
+        At the call: a dtype is not supported, shapes do not fit, or an option is out of range. Chunks may have an
+        unknown size along all axes except that of the classes. Then `target` and `sample_weight` must have as many
+        blocks along these axes as the logits.
 
     Examples
     --------
@@ -194,9 +197,8 @@ def cross_entropy(
     class_weight = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
     if class_weight.shape != (classes,):
         raise ValueError(f"weight must have shape ({classes},), got {class_weight.shape}")
-    row_weight = da.ones(rows, chunks=row_chunks)
+    row_weight = None
     if target.dtype.kind in "iu":
-        target = target.rechunk(row_chunks)
         target = target.map_blocks(_checked_labels, classes, ignore_index, dtype=np.int64, meta=_nothing(target.ndim))
         row_weight = target.map_blocks(_weight_of_label, class_weight, dtype=np.float64)
         target = target[..., None]
@@ -211,19 +213,22 @@ def cross_entropy(
         temperature,
         **_like_shares(x),
     )
-    loss = _merged(shares, temperature).map_blocks(_row_loss, dtype=LONG, meta=_nothing(x.ndim, LONG))[..., 0]
+    wide = _wide(x.dtype)
+    loss = _merged(shares, temperature).map_blocks(_row_loss, dtype=wide, meta=_nothing(x.ndim, wide))[..., 0]
     if sample_weight is not None:
         sample_weight = da.asanyarray(sample_weight)
-        if sample_weight.shape != rows:
+        if not _same_shape(sample_weight.shape, rows):
             raise ValueError(f"sample_weight must have shape {rows}, got {sample_weight.shape}")
-        sample_weight = sample_weight.rechunk(row_chunks)
+        sample_weight = _in_chunks("sample_weight", sample_weight, row_chunks)
         loss = da.where(sample_weight == 0, 0, sample_weight * loss)
-        row_weight = sample_weight * row_weight
+        row_weight = sample_weight if row_weight is None else sample_weight * row_weight
     if reduction == "none":
         return loss.map_blocks(_rounded, dtype, dtype=dtype, meta=_nothing(loss.ndim, dtype))
-    total = loss.sum(dtype=LONG)
+    total = loss.sum(dtype=wide)
     if reduction == "mean":
-        norm = row_weight.sum(dtype=LONG)
+        if row_weight is None:
+            row_weight = loss.map_blocks(np.ones_like, dtype=wide, meta=_nothing(loss.ndim, wide))
+        norm = row_weight.sum(dtype=wide)
         total = da.where(norm == 0, empty, total / da.where(norm == 0, 1, norm))
     return total.map_blocks(_rounded, dtype, dtype=dtype, meta=_nothing(0, dtype))
 
@@ -231,22 +236,31 @@ def cross_entropy(
 # ---- shares ---------------------------------------------------------------------------------------------------------
 
 
+def _wide(dtype: np.dtype[Any]) -> Any:
+    """Return the type of the shares of an array: one in which several roundings do not change the result."""
+    return np.float64 if dtype.itemsize <= 4 and dtype.kind not in "iub" else LONG
+
+
+def _share_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the shares of an array."""
+    return np.dtype([(name, _wide(dtype)) for name in ("largest", "others", "mass", "gap")])
+
+
 def _share(x: NDArray[Any], temperature: float) -> NDArray[Any]:
-    """Return the share of a block's classes, which lie along the last axis; without a target."""
-    share = np.zeros((*x.shape[:-1], 1), SHARE)
+    """Return the share of the classes of a block, which are along the last axis; without a target."""
+    share = np.zeros((*x.shape[:-1], 1), _share_dtype(x.dtype))
     share["largest"] = -np.inf
     if x.size == 0:
         return share
-    place = x.argmax(-1)
-    largest = np.take_along_axis(x, place[..., None], -1)
+    p, place = functional.softmax_topk(x, temperature=temperature)
+    largest = np.take_along_axis(x, place, -1)
     surprisal = functional.cross_entropy(
-        x, place, ignore_index=None, temperature=temperature, reduction="none", dtype=np.float64
+        x, place[..., 0], ignore_index=None, temperature=temperature, reduction="none", dtype=np.float64
     )
     with quiet():
-        others = np.expm1(surprisal[..., None].astype(LONG))
-        if x.dtype.kind != "f" or x.dtype == np.float64:
-            # The last bit of log(1 + s) is several bits of s where s is large: there 1 / p is more accurate.
-            p = functional.softmax_topk(x, temperature=temperature).prob
+        others = np.expm1(surprisal[..., None].astype(_wide(x.dtype)))
+        if _wide(x.dtype) is LONG:
+            # For a large s, the last bit of log(1 + s) is several bits of s: 1 / p is more accurate.
             others = np.where(p < 0.5, 1 / p.astype(LONG) - 1, others)
     share["largest"] = largest
     share["others"] = np.where(largest == -np.inf, 0, others)
@@ -262,57 +276,57 @@ def _share_with_target(
     smoothing: float,
     temperature: float,
 ) -> NDArray[Any]:
-    """Return the share of a block with its target: class indices (-1 where ignored), or probabilities.
+    """Return the share of a block with its target: class indices (-1 if ignored), or probabilities.
 
-    `weight` and `classes` are those of the block, `count` is the number of all classes.
+    `weight` and `classes` belong to the block, `count` is the number of all classes.
     """
     share = _share(x, temperature)
     if x.size == 0:
         return share
     is_index = target.dtype.kind == "i"
-    parts = [(1 - LONG(smoothing), _at_label(x, target, weight, classes) if is_index else _expected(x, target, weight))]
+    wide = _wide(x.dtype)
+    largest = share["largest"]
+    origin = np.where(largest == -np.inf, 0, largest)  # so that the gaps of a row of -inf are inf instead of NaN
+    at_target = _at_label(x, origin, target, weight, classes) if is_index else _expected(x, origin, target, weight)
+    parts = [(1 - wide(smoothing), at_target)]
     if smoothing:
-        parts.append((LONG(smoothing) / count, _expected(x, np.broadcast_to(1.0, x.shape), weight)))
+        parts.append((wide(smoothing) / count, _expected(x, origin, np.broadcast_to(1.0, x.shape), weight)))
     for factor, (mass, gap) in parts:
         if factor:  # 0 * inf must not arise
             share["mass"] += factor * mass
-            share["gap"] += factor * gap / LONG(temperature)
+            share["gap"] += factor * gap / wide(temperature)
     if is_index:
         share["mass"], share["gap"] = (np.where(target < 0, 0, share[name]) for name in ("mass", "gap"))
     return share
 
 
-def _at_label(x: NDArray[Any], label: NDArray[Any], weight: NDArray[Any], classes: NDArray[Any]) -> Any:
-    """Return mass and gap (temperature 1) of class indices, 0 in rows whose label is in another block."""
+def _at_label(
+    x: NDArray[Any], origin: NDArray[Any], label: NDArray[Any], weight: NDArray[Any], classes: NDArray[Any]
+) -> Any:
+    """Return mass and gap (for temperature 1) of class indices; 0 if the label of a row is in another block."""
     here = (label >= classes[0]) & (label <= classes[-1])
     place = np.where(here, label - classes[0], 0)
     mass = np.where(here, weight[place], 0)
     with quiet():
-        gap = mass * (_origin(x).astype(LONG) - np.take_along_axis(x, place, -1))
+        gap = mass * (origin - np.take_along_axis(x, place, -1))
     return mass, np.where(mass == 0, 0, gap)
 
 
-def _expected(x: NDArray[Any], q: NDArray[Any], weight: NDArray[Any]) -> Any:
-    """Return mass and gap (temperature 1) of class probabilities."""
+def _expected(x: NDArray[Any], origin: NDArray[Any], q: NDArray[Any], weight: NDArray[Any]) -> Any:
+    """Return mass and gap (for temperature 1) of class probabilities."""
     with quiet():
-        below = np.subtract(x, _origin(x), dtype=np.float64)
+        below = np.subtract(x, origin, dtype=np.float64)
     gap = functional.nll_loss(below, q.astype(np.float64, copy=False), weight=weight, reduction="none")
-    return (q * weight).sum(-1, keepdims=True, dtype=LONG), gap[..., None]
-
-
-def _origin(x: NDArray[Any]) -> NDArray[Any]:
-    """Return the largest of each row; 0 where all are -inf, whose gaps are then inf instead of NaN."""
-    largest = x.max(-1, keepdims=True)
-    return np.where(largest == -np.inf, 0, largest)
+    return (q * weight).sum(-1, keepdims=True, dtype=_wide(x.dtype)), gap[..., None]
 
 
 def _merge(shares: NDArray[Any], axis: Any, keepdims: bool, temperature: float) -> NDArray[Any]:
-    """Merge the shares along the last axis into one; see the head of this file."""
+    """Merge the shares along the last axis into one, by the formulas at the head of this file."""
     largest = shares["largest"].max(-1, keepdims=True)
-    merged = np.empty(largest.shape, SHARE)
+    merged = np.empty(largest.shape, shares.dtype)
     merged["largest"] = largest
     with quiet():
-        distance = (largest - shares["largest"]) / LONG(temperature)
+        distance = (largest - shares["largest"]) / largest.dtype.type(temperature)
         e = np.exp(-distance)
         ones = e.copy()
         np.put_along_axis(ones, shares["largest"].argmax(-1)[..., None], 0, -1)
@@ -327,7 +341,14 @@ def _merged(shares: Any, temperature: float) -> Any:
     """Merge all shares of each row in a tree of tasks."""
     merge = partial(_merge, temperature=temperature)
     return da.reduction(
-        shares, _as_it_is, merge, axis=-1, keepdims=True, combine=merge, dtype=SHARE, meta=_nothing(shares.ndim, SHARE)
+        shares,
+        _as_it_is,
+        merge,
+        axis=-1,
+        keepdims=True,
+        combine=merge,
+        dtype=shares.dtype,
+        meta=_nothing(shares.ndim, shares.dtype),
     )
 
 
@@ -336,16 +357,17 @@ def _as_it_is(shares: NDArray[Any], axis: Any, keepdims: bool) -> NDArray[Any]:
 
 
 def _like_shares(x: Any) -> dict[str, Any]:
-    """Return what dask must know of the shares of x's blocks."""
+    """Return dtype, chunks and meta of the shares of the blocks of `x`."""
     chunks = (*x.chunks[:-1], (1,) * x.numblocks[-1])
-    return {"dtype": SHARE, "chunks": chunks, "meta": _nothing(x.ndim, SHARE)}
+    dtype = _share_dtype(x.dtype)
+    return {"dtype": dtype, "chunks": chunks, "meta": _nothing(x.ndim, dtype)}
 
 
 def _nothing(ndim: int, dtype: Any = np.int64) -> NDArray[Any]:
     return np.empty((0,) * ndim, dtype)
 
 
-# ---- what becomes of them -------------------------------------------------------------------------------------------
+# ---- results from shares --------------------------------------------------------------------------------------------
 
 
 def _logarithm(total: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -365,7 +387,8 @@ def _rounded(x: Any, dtype: Any) -> NDArray[Any]:
 
 
 def _transform(function: Any, finish: Any, x: Any, axis: int, temperature: float) -> Any:
-    """softmax or log_softmax: block by block if the classes are in one chunk, otherwise shares, then `finish`."""
+    """Apply softmax or log_softmax: block by block if the classes are in one chunk, else by shares and `finish`."""
+    x = _dask_array("x", x)
     dtype = function(np.zeros(1, x.dtype), temperature=temperature).dtype
     x = da.moveaxis(x, axis, -1)
     kind: dict[str, Any] = {"temperature": temperature, "dtype": dtype, "meta": _nothing(x.ndim, dtype)}
@@ -380,11 +403,12 @@ def _transform(function: Any, finish: Any, x: Any, axis: int, temperature: float
 def _softmax_block(
     x: NDArray[Any], own: NDArray[Any], total: NDArray[Any], temperature: float, result_dtype: Any
 ) -> NDArray[Any]:
-    """Softmax of the block beside two more logits, which stand for the classes of all other blocks.
+    """Return the softmax of a block with two additional logits, which stand for the classes of all other blocks.
 
-    One logit alone would carry its rounding into every probability; the second one holds what the first leaves over.
+    The rounding of a single logit would affect every probability; the second one represents the remainder.
     """
-    largest, t = total["largest"], LONG(temperature)
+    largest = total["largest"]
+    t = largest.dtype.type(temperature)
     with quiet():
         e = np.exp((own["largest"] - largest) / t)
         rest = np.maximum((1 + total["others"]) - e * (1 + own["others"]), 0)
@@ -398,7 +422,7 @@ def _softmax_block(
 def _log_softmax_block(
     x: NDArray[Any], own: NDArray[Any], total: NDArray[Any], temperature: float, result_dtype: Any
 ) -> NDArray[Any]:
-    """(x - m) / T - log1p(s): two terms <= 0."""
+    """Return (x - m) / T - log1p(s), a sum of two terms <= 0."""
     with quiet():
         y = np.subtract(x, total["largest"].astype(np.float64), dtype=np.float64)
         y /= temperature
@@ -413,9 +437,9 @@ def _checked(
     logits: Any, target: Any, axis: int, smoothing: float, temperature: float, reduction: Any
 ) -> tuple[Any, Any, Any]:
     """Return the dtype of the loss, the logits with the classes last, and the target in chunks that fit."""
-    target = da.asanyarray(target)
+    logits, target = _dask_array("logits", logits), da.asanyarray(target)
     is_index = target.dtype.kind in "iu"
-    tried = functional.cross_entropy(  # one row of one class: every refusal of dtypes and options is softloss's own
+    tried = functional.cross_entropy(  # one row of one class: softloss itself checks dtypes and options
         np.zeros((1, 1), logits.dtype),
         np.zeros((1,) if is_index else (1, 1), target.dtype),
         label_smoothing=smoothing,
@@ -423,25 +447,61 @@ def _checked(
         reduction=reduction,
     )
     x = da.moveaxis(logits, axis, -1)
-    if target.shape != (x.shape[:-1] if is_index else logits.shape):
+    if np.isnan(x.shape[-1]):
+        raise ValueError(f"logits has chunks of unknown size along axis {axis}; call logits.compute_chunk_sizes()")
+    if not _same_shape(target.shape, x.shape[:-1] if is_index else logits.shape):
         raise ValueError(f"target of shape {target.shape} does not fit logits of shape {logits.shape} and axis {axis}")
-    if x.size == 0 and x.shape[-1] == 0 and 0 not in x.shape[:-1]:
+    if x.shape[-1] == 0 and 0 not in x.shape[:-1]:
         raise ValueError(f"logits of shape {logits.shape} have rows but no classes along axis {axis}")
-    if not is_index:
-        target = da.moveaxis(target, axis, -1).rechunk(x.chunks)
-    return tried.dtype, x, target
+    if is_index:
+        return tried.dtype, x, _in_chunks("target", target, x.chunks[:-1])
+    return tried.dtype, x, _in_chunks("target", da.moveaxis(target, axis, -1), x.chunks)
+
+
+def _dask_array(name: str, x: Any) -> Any:
+    """Return `x` if it is a dask array; else raise an error that says how to make one."""
+    if isinstance(x, da.Array):
+        return x
+    if isinstance(getattr(x, "data", None), da.Array):  # of xarray
+        line = f"{name}.data"
+    elif hasattr(x, "to_dask_array"):  # a data frame of dask
+        line = f"{name}.to_dask_array(lengths=True)"
+    else:
+        line = f"dask.array.asarray({name})"
+    raise TypeError(f"{name} must be a dask.array.Array, got {type(x).__name__}; pass {line}")
+
+
+def _same_shape(shape: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Compare shapes; an unknown extent (NaN) fits any other."""
+    return len(shape) == len(other) and all(a == b or a != a or b != b for a, b in zip(shape, other, strict=True))
+
+
+def _in_chunks(name: str, x: Any, chunks: tuple[tuple[float, ...], ...]) -> Any:
+    """Return `x` rechunked to `chunks`; along axes of unknown sizes it must have as many chunks already."""
+    wanted = {}
+    for axis, (own, other) in enumerate(zip(x.chunks, chunks, strict=True)):
+        if np.isnan((*own, *other)).any():
+            if len(own) != len(other):
+                raise ValueError(
+                    f"{name} has {len(own)} chunks along axis {axis}, but logits has {len(other)}, and their sizes are "
+                    "unknown; call compute_chunk_sizes() on both"
+                )
+        elif own != other:
+            wanted[axis] = other
+    return x.rechunk(wanted) if wanted else x
 
 
 def _checked_labels(
     target: NDArray[Any], classes: int, ignore_index: int | None, block_info: Any = None
 ) -> NDArray[Any]:
-    """Return class indices, with -1 where they are ignored; a bad one is softloss's IndexError."""
+    """Return class indices, -1 if ignored; a bad one raises softloss's IndexError."""
     scores = np.broadcast_to(0.0, (*target.shape, classes))
     try:
         functional.nll_loss(scores, target, ignore_index=ignore_index)
     except IndexError as error:
         start = tuple(first for first, _ in block_info[0]["array-location"])
-        raise IndexError(f"in the block of target that starts at {start}: {error}") from None
+        block = f"that starts at {start}" if np.isfinite(start).all() else f"{block_info[0]['chunk-location']}"
+        raise IndexError(f"in the block of target {block}: {error}") from None
     labels = target.astype(np.int64)
     return labels if ignore_index is None else np.where(labels == ignore_index, -1, labels)
 

@@ -1,12 +1,11 @@
 """softmax, log_softmax, logsumexp, expit and log_expit with the signatures and defaults of ``scipy.special``.
 
-For real input, shapes, dtypes and values are those of SciPy 1.17, but: complex, longdouble, object and masked
-arrays are a TypeError; integers of every size and bool compute in float64; an empty array gives an empty one,
-and a sum of nothing has the sign 0; a row of `log_softmax` that holds +inf is NaN as a whole; `expit` and
-`log_expit` are plain functions, not ufuncs. Errors and accuracy are those of the function of
-`softloss.functional` beneath.
+For real input, shapes, dtypes and values are those of SciPy 1.17, with these exceptions. Complex, longdouble, object
+and masked arrays raise a TypeError. All integers and bool are computed in float64. An empty array gives an empty
+array, and an empty sum has the sign 0. A row of `log_softmax` with +inf is all NaN. `expit` and `log_expit` are plain
+functions, not ufuncs. Errors and accuracy are those of the functions of `softloss.functional`, which these call.
 
-Lives here: what tells SciPy's signatures from ours, that is, several axes at a time and the sign of a sum.
+Lives here: what SciPy's signatures add to those of softloss: several axes at a time and the sign of a sum.
 Must not: arithmetic on the elements of the input.
 """
 
@@ -90,20 +89,19 @@ def logsumexp(
     Parameters
     ----------
     a, b : array_like
-        Exponents and the factors of their exponentials, broadcast against each other. Where `b` is 0, `a`
-        does not matter.
+        Exponents, and the factors of their exponentials; broadcast against each other. Where `b` is 0, `a` is ignored.
     axis : int, tuple of ints or None, default None
-        Axes that are summed over.
+        Axes to sum over.
     keepdims : bool, default False
         Keep these axes with length 1.
     return_sign : bool, default False
-        Return the logarithm of the sum's magnitude, and its sign (1, 0 or -1). Otherwise a negative sum gives
+        Return the logarithm of the magnitude of the sum, and its sign (1, 0 or -1). Without it, a negative sum gives
         NaN.
 
     Returns
     -------
     ndarray or scalar, or a tuple of two
-        In the dtype that NumPy promotes `a`, `b` and a Python float to.
+        The dtype is that to which NumPy promotes `a`, `b` and a Python float.
 
     Examples
     --------
@@ -116,8 +114,9 @@ def logsumexp(
     """
     dtype = None
     if b is not None:
-        a, b = (np.asanyarray(v) if np.iterable(v) else v for v in (a, b))  # Python scalars promote weakly
-        dtype = np.result_type(a, b, 1.0)
+        a, b = (np.asanyarray(v) if np.iterable(v) else v for v in (a, b))
+        # Python's numbers promote weakly; NumPy 1 would do so with its own scalars, too
+        dtype = np.result_type(*(getattr(v, "dtype", v) for v in (a, b)), 1.0)
         a, b = np.broadcast_arrays(a, b, subok=True)
         b = np.atleast_1d(b)
     a = np.atleast_1d(a)
@@ -181,13 +180,14 @@ def _last(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _merged(x: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return `x` with its last `count` axes merged into one, copied only where the strides ask for it."""
+    """Return `x` with its last `count` axes merged into one, copied only if the strides require it."""
     rows = x.ndim - count
     return x.reshape(*x.shape[:rows], prod(x.shape[rows:]))
 
 
 def _ufunc_dtype(x: ArrayLike, out: NDArray[Any] | None) -> DTypeLike | None:
-    """Return the dtype of a SciPy ufunc's result: that of `out`, else float64 for float16, else ours."""
+    """Return the dtype of a SciPy ufunc's result: that of `out`, or float64 for float16, or else softloss's own."""
     if out is not None:
         return getattr(out, "dtype", None)
-    return np.float64 if getattr(x, "dtype", None) == np.float16 else None
+    dtype = getattr(x, "dtype", None)  # in a table it may be a column
+    return np.float64 if isinstance(dtype, np.dtype) and dtype == np.float16 else None

@@ -1,9 +1,10 @@
 // NumPy arrays <-> TensorView: dtypes, out=, results. The only place that knows NumPy.
 //
-// Lives here: which arrays are accepted, with the errors that say what to do instead; allocation of results. Must not:
-// shapes and values of arguments (the C++ core), defaults (functional.py).
+// Lives here: which arrays are accepted, with errors that say what to pass instead; allocation of results.
+// Must not: shapes and values of arguments (the C++ core), defaults (functional.py).
 //
-// Views point at NumPy's own shape and strides: an Array must outlive its views.
+// A view points to NumPy's own shape and strides, so an Array must outlive its views. Python code that runs
+// meanwhile may change them: views are made last.
 #pragma once
 
 #include <pybind11/gil_safe_call_once.h>
@@ -30,17 +31,21 @@ inline std::span<const std::int64_t> as_span(const py::ssize_t* p, int n) {
     return {reinterpret_cast<const std::int64_t*>(p), static_cast<std::size_t>(n)};
 }
 
+/// The name of a value's type, from its C struct: no Python code runs, so it works while an error is set and
+/// for any class.
 inline std::string type_name(py::handle value) {
-    return py::str(py::type::of(value).attr("__name__")).cast<std::string>();
+    const std::string_view name = Py_TYPE(value.ptr())->tp_name;
+    return std::string(name.substr(name.rfind('.') + 1));  // the whole name if it has no dot
 }
 inline std::string name_of(py::handle dtype) {
     return py::str(dtype).cast<std::string>();
 }
 
-/// What NumPy's C API has beyond pybind11's part of it.
+/// Entries of NumPy's C API that pybind11 does not wrap.
 struct MoreOfNumPy {
     PyTypeObject* generic;                                  ///< numpy.generic
     PyObject* (*make_scalar)(void*, PyObject*, PyObject*);  ///< PyArray_Scalar
+    PyObject* (*set_memory)(PyObject*);                     ///< PyDataMem_SetHandler
 };
 inline const MoreOfNumPy& more_of_numpy() {
     PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<MoreOfNumPy> storage;
@@ -50,14 +55,15 @@ inline const MoreOfNumPy& more_of_numpy() {
             const auto core = py::module_::import(first ? "numpy.core.multiarray" : "numpy._core.multiarray");
             void** const api =
                 static_cast<void**>(PyCapsule_GetPointer(core.attr("_ARRAY_API").ptr(), nullptr));
-            // At these places in every NumPy.
+            // These entries have the same index in every version of NumPy.
             return MoreOfNumPy{static_cast<PyTypeObject*>(api[10]),
-                               reinterpret_cast<PyObject* (*)(void*, PyObject*, PyObject*)>(api[60])};
+                               reinterpret_cast<PyObject* (*)(void*, PyObject*, PyObject*)>(api[60]),
+                               reinterpret_cast<PyObject* (*)(PyObject*)>(api[304])};
         })
         .get_stored();
 }
 
-// ---- dtypes -------------------------------------------------------------------------------------------------------------
+// ---- dtypes -----------------------------------------------------------------------------------------------
 
 /// The fields of a NumPy dtype that are the same in NumPy 1 and 2.
 struct DescrFields {
@@ -69,7 +75,8 @@ inline const DescrFields& fields_of(py::handle dtype) {
     return *reinterpret_cast<const DescrFields*>(dtype.ptr());
 }
 
-/// ml_dtypes.bfloat16 if it has been imported, by its NumPy type number.
+/// True for ml_dtypes.bfloat16. NumPy gives that dtype a number when ml_dtypes is imported; it is found by
+/// name once.
 inline bool is_bfloat16(py::handle dtype) {
     static std::atomic<int> known{-1};  // the same value for every writer
     const int number = fields_of(dtype).type_num;
@@ -79,7 +86,7 @@ inline bool is_bfloat16(py::handle dtype) {
     return true;
 }
 
-/// The dtype of an array, std::nullopt when softloss has none for it.
+/// The DType of a NumPy dtype; std::nullopt if softloss has none for it.
 inline std::optional<DType> dtype_of_numpy(py::handle dtype) {
     constexpr bool kLongIs64 = sizeof(long) == 8;
     switch (fields_of(dtype).type_num) {
@@ -101,19 +108,10 @@ inline std::optional<DType> dtype_of_numpy(py::handle dtype) {
     }
 }
 
-[[noreturn]] inline void refuse(const char* argument, py::handle dtype) {
-    if (std::string_view(argument) == "where") {
-        throw py::type_error("where must be an array of bool, got dtype " + name_of(dtype));
-    }
-    std::string hint = "convert it to float32 or float64 with astype";
-    const char kind = fields_of(dtype).kind;
-    if (kind == 'f') hint = "longdouble has no kernels; use astype(numpy.float64)";
-    if (kind == 'c') hint = "take .real or numpy.abs of it first";
-    if (kind == 'O') hint = "object arrays hold Python objects; use astype(numpy.float64)";
-    throw py::type_error(std::string(argument) + " has dtype " + name_of(dtype) + "; " + hint);
-}
+/// Raises the error of an argument whose dtype has no kernels.
+[[noreturn]] void refuse_dtype(const char* argument, py::handle array);
 
-/// A new reference to NumPy's dtype.
+/// The NumPy dtype of a DType, as a new reference.
 inline py::object numpy_dtype(DType dtype) {
     const auto& api = py::detail::npy_api::get();
     const auto of = [&](int number) {
@@ -128,12 +126,13 @@ inline py::object numpy_dtype(DType dtype) {
     }
 }
 
-// ---- arguments ----------------------------------------------------------------------------------------------------------
+// ---- arguments --------------------------------------------------------------------------------------------
 
-/// An argument as an array; owns the reference and lends a view of it. An int needs no array.
+/// An argument as an array: owns a reference to it and makes views of it. An int is kept as a number, without
+/// an array.
 struct Array {
     py::object array;
-    std::int64_t number = 0;  ///< what there is without an array
+    std::int64_t number = 0;  ///< the value of an int, if there is no array
     DType dtype = DType::float32;
 
     Array() = default;
@@ -148,26 +147,18 @@ struct Array {
             return;
         } else {
             if (!PyObject_TypeCheck(value.ptr(), more_of_numpy().generic)) refuse_masked(argument, value);
-            // A subclass, such as a memory map, is an array like any other.
+            // A subclass, such as a memory map, is used as it is.
             if (PyObject_TypeCheck(value.ptr(), reinterpret_cast<PyTypeObject*>(api.PyArray_Type_)))
                 array = py::reinterpret_borrow<py::object>(value);
             else array = converted(argument, value);
         }
         const auto known = dtype_of_numpy(fields().descr);
-        if (!known) refuse(argument, fields().descr);
+        if (!known) refuse_dtype(argument, array);
         dtype = *known;
     }
     Array(py::object fresh, DType dtype_) : array(std::move(fresh)), dtype(dtype_) {}
 
-    static void refuse_masked(const char* argument, py::handle value) {
-        if (!py::hasattr(value, "mask") || !py::hasattr(value, "filled")) return;
-        const std::string_view name = argument;
-        throw py::type_error(std::string(name) + " is a masked array; pass " +
-                             (name == "where" ? "a plain array of bool"
-                              : name.ends_with("out")
-                                  ? "its .data"
-                                  : ".filled(value), or the mask as where= or sample_weight="));
-    }
+    static void refuse_masked(const char* argument, py::handle value);
     const py::detail::PyArray_Proxy& fields() const { return *py::detail::array_proxy(array.ptr()); }
     py::object descr() const {
         return array ? py::reinterpret_borrow<py::object>(fields().descr) : numpy_dtype(dtype);
@@ -186,23 +177,12 @@ struct Array {
     MutableTensorView mutable_view() const { return view_of<MutableTensorView>(); }
 
   private:
-    /// What numpy.asarray makes of it. Errors of types and values become one that names the argument, with NumPy's as its cause;
-    /// any other one, such as an interrupt, is that of the object's own conversion.
-    static py::object converted(const char* argument, py::handle value) {
-        const auto& api = py::detail::npy_api::get();
-        PyObject* const made = api.PyArray_FromAny_(value.ptr(), nullptr, 0, 0,
-                                                    py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
-        if (!made) {
-            if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError)) {
-                const std::string text = " cannot be made an array: got " + type_name(value);
-                py::raise_from(PyExc_TypeError, (argument + text).c_str());
-            }
-            throw py::error_already_set();
-        }
-        return py::reinterpret_steal<py::object>(made);
-    }
+    /// The value converted as by numpy.asarray, or a view of a bfloat16 tensor that has only DLPack. A
+    /// TypeError or ValueError becomes an error that names the argument, with the original as its cause. Any
+    /// other exception, such as an interrupt, passes unchanged.
+    static py::object converted(const char* argument, py::handle value);
 
-    /// Made in its place, since a copy would wait for all of its parts to be stored.
+    /// Constructed in place: a copy would wait until all members are stored.
     template <class View>
     View view_of() const {
         constexpr char other = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '>' : '<';
@@ -216,8 +196,8 @@ struct Array {
     }
 };
 
-/// An optional argument: None is absent. get() views the array as it is then: call it when nothing of Python's runs any
-/// more that could change its shape.
+/// An optional argument; None means absent. get() views the array in its current shape: call it only when no
+/// more Python code runs that could change that.
 struct Optional {
     Array array;
     bool present = false;
@@ -238,7 +218,7 @@ struct Optional {
     TensorView view;
 };
 
-/// What a dtype= argument asks for; None: x's own floating dtype, float64 for integers and bool.
+/// The dtype of a dtype= argument. None means the floating dtype of x, or float64 for integers and bool.
 inline DType result_dtype(const Array& x, py::handle dtype) {
     if (dtype.is_none()) return is_floating(x.dtype) ? x.dtype : DType::float64;
     const char* const rule = "dtype must be float16, bfloat16, float32 or float64, got ";
@@ -254,30 +234,22 @@ inline DType result_dtype(const Array& x, py::handle dtype) {
     return *known;
 }
 
-// ---- results ------------------------------------------------------------------------------------------------------------
+// ---- results ----------------------------------------------------------------------------------------------
 
-/// A fresh array; large ones in recycled memory (pool.hpp).
-inline Array fresh_array(DType dtype, std::span<const std::int64_t> shape) {
-    const auto& api = py::detail::npy_api::get();
-    std::int64_t bytes = size_of(dtype);
-    for (std::int64_t d : shape) {
-        if (__builtin_mul_overflow(bytes, d, &bytes)) throw std::bad_alloc();
-    }
-    py::object memory;
-    void* data = nullptr;
-    if (pool::worthwhile(bytes)) {
-        data = pool::take(bytes);
-        memory = py::capsule(data, [](void* p) { pool::give_back(p); });
-    }
-    PyObject* const made = api.PyArray_NewFromDescr_(
-        api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
-        reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, data,
-        data ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
-    if (!made) throw py::error_already_set();
-    Array result(py::reinterpret_steal<py::object>(made), dtype);
-    if (data) api.PyArray_SetBaseObject_(made, memory.release().ptr());
-    return result;
-}
+/// During its lifetime, NumPy takes the memory of new arrays from the pool (NEP 49). Such an array owns its
+/// memory like any other: it can be resized, and sys.getsizeof and tracemalloc know its size.
+class MemoryFromPool {
+  public:
+    MemoryFromPool();
+    ~MemoryFromPool();
+    MemoryFromPool(const MemoryFromPool&) = delete;
+
+  private:
+    PyObject* before_;
+};
+
+/// A new array. Large ones take their memory from the pool (pool.hpp).
+Array fresh_array(DType dtype, std::span<const std::int64_t> shape);
 
 /// A NumPy scalar.
 inline py::object scalar_at(void* value, DType dtype) {
@@ -285,14 +257,14 @@ inline py::object scalar_at(void* value, DType dtype) {
     if (!made) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(made);
 }
-/// Of float32 or float64.
+/// A NumPy scalar of float32 or float64.
 inline py::object scalar(double value, DType dtype) {
     float narrow = static_cast<float>(value);
     return scalar_at(dtype == DType::float64 ? static_cast<void*>(&value) : &narrow, dtype);
 }
 
-/// A result: the argument `name` after its checks, else a fresh array or, without dimensions, a NumPy scalar, as NumPy's own
-/// reductions give.
+/// A result: the array `out`, the argument `name`, after its checks; or, if it is None, a new array. A new
+/// one without dimensions is a NumPy scalar, as the reductions of NumPy return.
 class Result {
   public:
     Result(py::handle out, DType dtype, std::span<const std::int64_t> shape, const char* name = "out")

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -19,18 +22,30 @@
 namespace softloss::python::pool {
 namespace {
 
+/// Buffers, with their header, are whole huge pages, so that the system may use such pages for them: new
+/// memory is touched much faster then.
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kHeader = 64;
+constexpr std::size_t kHeader = 64;  ///< bytes before the memory of a buffer, so that it stays aligned to 64
 
-/// Before every buffer: its size without the header.
+/// Lies kHeader bytes before the memory that take() returns.
 struct Header {
-    std::int64_t bytes;
+    std::int64_t bytes;  ///< of the buffer, without the header
 };
 Header& header_of(void* memory) {
     return *reinterpret_cast<Header*>(static_cast<char*>(memory) - kHeader);
 }
 
-/// SOFTLOSS_CACHE_BYTES, else a sixteenth of the machine's memory, at most 1 GiB.
+/// The number in a file, or the largest number if there is none.
+std::int64_t number_in(const std::string& path) {
+    long long number = std::numeric_limits<long long>::max();
+    if (std::FILE* const file = std::fopen(path.c_str(), "r")) {
+        if (std::fscanf(file, "%lld", &number) != 1) number = std::numeric_limits<long long>::max();  // "max"
+        std::fclose(file);
+    }
+    return number;
+}
+
+/// SOFTLOSS_CACHE_BYTES, or else 1/16 of the memory of the machine or container, at most 1 GiB.
 std::int64_t initial_limit() {
     if (const char* const text = std::getenv("SOFTLOSS_CACHE_BYTES")) {
         char* end = nullptr;
@@ -41,13 +56,14 @@ std::int64_t initial_limit() {
 #if defined(_SC_PHYS_PAGES)
     memory = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 #endif
+    memory = std::min(memory, container_memory("/sys/fs/cgroup"));
     return std::min(memory / 16, std::int64_t{1} << 30);
 }
 
 struct Pool {
-    std::mutex mutex;
-    std::vector<void*> unused;  ///< oldest first
-    std::int64_t held = 0;
+    std::mutex mutex;           ///< of all members but `limit`, which is read without it
+    std::vector<void*> unused;  ///< buffers, the oldest first
+    std::int64_t held = 0;      ///< bytes of the unused buffers
     std::atomic<std::int64_t> limit{initial_limit()};
 
     Pool();
@@ -55,22 +71,24 @@ struct Pool {
 
 /// Never destroyed: arrays may outlive everything else at the end of the interpreter.
 Pool& pool() {
-    static Pool* const the = new Pool;
-    return *the;
+    static Pool* const instance = new Pool;
+    return *instance;
 }
 
-/// A child forked while another thread held the mutex must not wait for it for ever.
+/// A child that is forked while another thread holds the mutex would wait for it for ever. So fork() takes
+/// the mutex before and releases it afterwards, in parent and child.
 Pool::Pool() {
 #if defined(__unix__) || defined(__APPLE__)
     pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
 #endif
 }
 
+/// Returns a buffer to the system.
 void release(void* memory) {
     ::operator delete(static_cast<char*>(memory) - kHeader, std::align_val_t{kHugePage});
 }
 
-/// Frees the oldest buffers until at most `bytes` are held; the mutex is locked.
+/// Frees the oldest buffers until the others hold at most `bytes`. The caller has locked the mutex.
 void shrink(Pool& p, std::int64_t bytes) {
     std::size_t count = 0;
     while (count < p.unused.size() && p.held > bytes) {
@@ -80,10 +98,32 @@ void shrink(Pool& p, std::int64_t bytes) {
     p.unused.erase(p.unused.begin(), p.unused.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
+/// True if a buffer of this size may serve a request of `bytes`: it is large enough, and no more than about
+/// half of it would be wasted.
+bool fits(std::int64_t size, std::int64_t bytes) {
+    return size >= bytes && size / 2 <= bytes;
+}
+
+/// New memory; if there is none, all unused buffers are freed first. nullptr if that does not help. The
+/// caller has not locked the mutex.
+char* system_memory(std::size_t size) {
+    constexpr std::align_val_t alignment{kHugePage};
+    void* memory = ::operator new(size, alignment, std::nothrow);
+    if (!memory) {
+        clear();
+        memory = ::operator new(size, alignment, std::nothrow);
+    }
+    return static_cast<char*>(memory);
+}
+
+/// A new buffer; nullptr if there is no memory.
 void* allocate(std::int64_t bytes) {
+    if (bytes > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(2 * kHugePage))
+        return nullptr;
     const std::size_t size =
         (static_cast<std::size_t>(bytes) + kHeader + kHugePage - 1) / kHugePage * kHugePage;
-    char* const start = static_cast<char*>(::operator new(size, std::align_val_t{kHugePage}));
+    char* const start = system_memory(size);
+    if (!start) return nullptr;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     madvise(start, size, MADV_HUGEPAGE);
 #endif
@@ -94,21 +134,23 @@ void* allocate(std::int64_t bytes) {
 
 }  // namespace
 
+std::int64_t container_memory(const std::string& cgroup) {
+    return std::min(number_in(cgroup + "/memory.max"), number_in(cgroup + "/memory/memory.limit_in_bytes"));
+}
+
 bool worthwhile(std::int64_t bytes) {
-    return bytes >= kSmallest && pool().limit.load(std::memory_order_relaxed) > 0;
+    return bytes >= kSmallest && limit() > 0;
 }
 
 void* take(std::int64_t bytes) {
     Pool& p = pool();
     {
         const std::lock_guard lock(p.mutex);
-        // The smallest that fits, unless more than half of it would lie idle.
+        // The smallest buffer that fits.
         auto best = p.unused.end();
         for (auto it = p.unused.begin(); it != p.unused.end(); ++it) {
             const std::int64_t size = header_of(*it).bytes;
-            if (size >= bytes && size / 2 <= bytes &&
-                (best == p.unused.end() || size < header_of(*best).bytes))
-                best = it;
+            if (fits(size, bytes) && (best == p.unused.end() || size < header_of(*best).bytes)) best = it;
         }
         if (best != p.unused.end()) {
             void* const memory = *best;
@@ -128,10 +170,24 @@ void give_back(void* memory) {
     shrink(p, limit - bytes);
     try {
         p.unused.push_back(memory);
-    } catch (const std::bad_alloc&) {  // which nobody above could catch: an array is dying
+    } catch (const std::bad_alloc&) {  // an array is being freed: nobody could handle the exception
         return release(memory);
     }
     p.held += bytes;
+}
+
+void* resize(void* memory, std::int64_t bytes) {
+    const std::int64_t size = header_of(memory).bytes;
+    if (fits(size, bytes)) return memory;
+    void* const other = take(bytes);
+    if (!other) return nullptr;
+    std::memcpy(other, memory, static_cast<std::size_t>(std::min(size, bytes)));
+    give_back(memory);
+    return other;
+}
+
+std::int64_t limit() {
+    return pool().limit.load(std::memory_order_relaxed);
 }
 
 void set_limit(std::int64_t bytes) {
