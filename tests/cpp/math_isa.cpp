@@ -1,5 +1,6 @@
-// kernels/math.hpp and what binary.hpp makes of it, compiled with the flags of one instruction set, whose name CMake gives as SOFTLOSS_TEST_ISA.
-#include "kernels/binary.hpp"
+// kernels/math.hpp, and the sigmoids of elementwise.hpp, compiled with the flags of one instruction set,
+// whose name CMake gives as SOFTLOSS_TEST_ISA.
+#include "kernels/elementwise.hpp"
 
 #include "math_table.hpp"
 
@@ -31,7 +32,7 @@ constexpr MathFunctions<T> functions() {
         [](const T* x, T* y, std::int64_t n) { map(x, y, n, [](auto v) { return softloss::log1p(v); }); },
         [](const T* x, T* y, std::int64_t n) {
             map(x, y, n, [](auto v) {
-                const auto l = softloss::log1p_unit_parts(v, softloss::splat<decltype(v)>(0));
+                const auto l = softloss::log1p_of_exp<false>(softloss::exp_of_minus<false>(v));
                 return l.hi + l.lo;
             });
         },

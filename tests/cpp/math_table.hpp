@@ -1,5 +1,5 @@
-// The vector functions of kernels/math.hpp and binary.hpp as plain functions over arrays, one table for each instruction set.
-// Lives here: the contract between math_isa.cpp and test_math.cpp. Must not: vectors.
+// The vector functions of kernels/math.hpp and elementwise.hpp as plain functions over arrays, one table for
+// each instruction set. Lives here: the contract between math_isa.cpp and test_math.cpp. Must not: vectors.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 template <class T>
 struct MathFunctions {
     using Map = void (*)(const T* x, T* y, std::int64_t n);
-    Map exp, exp_nonpositive, log, log1p, log1p_unit, sigmoid, log_sigmoid;
+    Map exp, exp_nonpositive, log, log1p, log1p_of_exp, sigmoid, log_sigmoid;
 };
 
 struct MathTable {
@@ -17,15 +17,10 @@ struct MathTable {
     MathFunctions<double> f64;
 };
 
-namespace baseline {
-extern const MathTable math_table;
-}
-namespace avx2 {
-extern const MathTable math_table;
-}
-namespace avx512 {
-extern const MathTable math_table;
-}
-namespace neon {
-extern const MathTable math_table;
-}
+// One for each instruction set that was compiled: SOFTLOSS_ISAS is the list of CMakeLists.txt.
+#define SOFTLOSS_ISA_ROW(name)         \
+    namespace name {                   \
+    extern const MathTable math_table; \
+    }
+SOFTLOSS_ISAS
+#undef SOFTLOSS_ISA_ROW

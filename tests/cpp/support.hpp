@@ -1,4 +1,4 @@
-// What the C++ tests share: arrays that own their memory, exactly reproducible inputs, each usable ISA in turn.
+// Helpers of the C++ tests: arrays that own their memory, reproducible inputs, a loop over the usable ISAs.
 // Must not: tests.
 #pragma once
 
@@ -31,7 +31,8 @@ struct Tensor {
     softloss::MutableTensorView out() { return {data.data(), softloss::dtype_of<T>, shape, strides}; }
 };
 
-/// Numbers in [-scale, scale) from a linear congruential generator: integers scaled by powers of two, the same everywhere.
+/// Numbers in [-scale, scale) from a linear congruential generator: integers times a power of two and
+/// `scale`, so that they are the same everywhere.
 template <class T>
 Tensor<T> numbers(std::vector<std::int64_t> shape, std::uint64_t seed, int scale) {
     Tensor<T> t(std::move(shape));

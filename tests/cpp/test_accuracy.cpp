@@ -5,7 +5,7 @@
 
 namespace {
 
-/// Stratified: every exponent from the smallest normal to 2^8, several mantissas, both signs.
+/// Every exponent from the smallest normal number to 2^8, with several mantissas and both signs.
 template <class T>
 Tensor<T> every_exponent() {
     const int lowest = std::numeric_limits<T>::min_exponent;

@@ -1,6 +1,7 @@
-// The bits of every operation are those of tests/golden_bits.json: on every instruction set, at every number of threads,
-// wherever the rows lie. tests/python/golden_bits.py writes the file and says what a case's name means; this is a second
-// reading of the names, through the C++ API, so that it also runs where Python does not.
+// The bits of every operation are those of tests/golden_bits.json: on every instruction set, with every
+// number of threads, wherever the rows lie. tests/python/golden_bits.py writes the file and says what the
+// name of a case means. This file reads the names, too, and calls the C++ API, so that the check also runs
+// where there is no Python.
 #include <algorithm>
 #include <fstream>
 #include <map>
@@ -15,8 +16,9 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-// ---- the file -----------------------------------------------------------------------------------------------------
+// ---- the file ---------------------------------------------------------------------------------------------
 
+/// A case, read from its name.
 struct Case {
     std::string op;
     DType dtype;
@@ -69,9 +71,10 @@ std::vector<std::pair<std::string, std::string>> golden_lines() {
     return lines;
 }
 
-// ---- arrays -------------------------------------------------------------------------------------------------------
+// ---- arrays -----------------------------------------------------------------------------------------------
 
-/// Where an array lies: bytes before it, unused elements between its rows, the order of its axes.
+/// The layout of an array: bytes before it, unused elements between its rows, negative strides, the order of
+/// its axes.
 struct Layout {
     int misaligned = 0, gap = 0;
     bool reversed = false, first_axis_fastest = false;
@@ -83,7 +86,7 @@ std::int64_t volume(const Shape& shape) {
     return size;
 }
 
-/// Elements of any dtype, read and written as bit patterns in C order, wherever they lie.
+/// Elements of any dtype and layout, read and written as bit patterns in C order.
 struct Array {
     DType dtype;
     Shape shape, strides;
@@ -123,7 +126,7 @@ struct Array {
         for (std::int64_t k = 0; k < softloss::size_of(dtype); ++k, b >>= 8)
             memory[offset(i) + byte(k)] = b & 255;
     }
-    /// Numbers that a half can hold are converted exactly.
+    /// Numbers that float16 and bfloat16 can represent are converted exactly.
     void set(std::int64_t i, double value) {
         const auto single = std::bit_cast<std::uint32_t>(static_cast<float>(value));
         const std::uint32_t sign = single >> 16 & 0x8000u, magnitude = single & 0x7fffffffu;
@@ -160,13 +163,21 @@ Array filled(const Case& c, DType dtype, const Shape& shape, std::uint64_t seed,
     return a;
 }
 
-// ---- a case, computed ---------------------------------------------------------------------------------------------
+// ---- a case, computed -------------------------------------------------------------------------------------
 
 bool takes_classes(const Case& c) {
-    return c.is("cross_entropy") || c.is("nll_loss") || c.is("categorical") || c.is("token_logprobs");
+    return c.is("cross_entropy") || c.is("softmax_focal_loss") || c.is("nll_loss") || c.is("categorical") ||
+           c.is("token_logprobs");
 }
 
-/// The arguments of a case; what no option names stays empty.
+bool is_divergence(const Case& c) {
+    return c.is("kl_divergence") || c.is("js_divergence");
+}
+double logit(const Case& c, double u) {
+    return (2 * u - 1) * c.number("scale", 16) + c.number("offset", 0);
+}
+
+/// The arguments of a case; those that it does not name stay empty.
 struct Operands {
     Array x, target, where, weight, sample_weight, pos_weight, b;
     TensorView views[5];
@@ -179,7 +190,7 @@ struct Operands {
                            c.is("softmax_backward"))
                            return u;
                        if (c.is("nll_loss")) return -16 * u;
-                       return (2 * u - 1) * c.number("scale", 16) + c.number("offset", 0);
+                       return logit(c, u);
                    })),
           target(targets(c, layout)),
           where(optional(c, "where", DType::boolean, c.shape, 3, layout, [](double u) { return u < 0.5; })),
@@ -205,9 +216,14 @@ struct Operands {
         return rest;
     }
     static Array targets(const Case& c, const Layout& layout) {
+        if (is_divergence(c))
+            return filled(c, c.dtype, c.shape, 2, layout, [&c](double u) { return logit(c, u); });
         if (!takes_classes(c) || c.has("soft")) {
             const bool gradient = c.op.ends_with("_backward");
-            return filled(c, c.dtype, c.shape, 2, layout, [=](double u) { return gradient ? 8 * u - 4 : u; });
+            const bool hard = c.is("sigmoid_focal_loss");
+            return filled(c, c.dtype, c.shape, 2, layout, [=](double u) {
+                return gradient ? 8 * u - 4 : hard ? std::nearbyint(u) : u;
+            });
         }
         Array labels(DType::int64, rows(c));
         for (std::int64_t i = 0; i < labels.size(); ++i)
@@ -216,6 +232,7 @@ struct Operands {
     }
 };
 
+/// The types of a loss's two functions.
 template <class Options>
 struct Functions {
     using Loss = double (*)(const softloss::TensorView&, const softloss::TensorView&, const Options&,
@@ -225,13 +242,13 @@ struct Functions {
                                    const softloss::MutableTensorView*);
 };
 
-/// A loss, reduced or not, and with `grad` its gradient: plain and with_grad are its two functions.
+/// The results of a loss, reduced or not, and of its gradient if the name of the operation says so.
 template <class Options>
 std::vector<Array> loss_arrays(const Case& c, const Operands& in, const Layout& layout, const Shape& shape,
                                const Options& options, typename Functions<Options>::Loss loss,
                                typename Functions<Options>::LossAndGrad loss_and_grad) {
     const bool unreduced = options.reduction == softloss::Reduction::none;
-    Array losses(options.dtype, unreduced ? shape : Shape{}), grad(c.dtype, c.shape, layout);
+    Array losses(*options.compute_dtype, unreduced ? shape : Shape{}), grad(c.dtype, c.shape, layout);
     const auto to = losses.out(), to_grad = grad.out();
     const auto* const written = unreduced ? &to : nullptr;
     const bool has_grad = c.op.ends_with("_and_grad");
@@ -241,15 +258,15 @@ std::vector<Array> loss_arrays(const Case& c, const Operands& in, const Layout& 
     return has_grad ? std::vector{losses, grad} : std::vector{losses};
 }
 
-/// softmax_topk or token_logprobs, with the k largest.
+/// The results of softmax_topk or token_logprobs.
 std::vector<Array> score_arrays(const Case& c, const Operands& in) {
-    const softloss::ScoreOptions options{.axis = c.axis(), .k = static_cast<std::int64_t>(c.number("k", 0))};
+    const auto k = static_cast<std::int64_t>(c.number("k", 0));
     const Shape rows = Operands::rows(c);
     Shape lists = rows;
-    lists.push_back(std::min(options.k, Operands::classes(c)));
+    lists.push_back(std::min(k, Operands::classes(c)));
     if (c.op == "softmax_topk") {
         Array prob(c.dtype, lists), index(DType::int64, lists);
-        softloss::softmax_topk(in.x.view(), prob.out(), index.out(), options);
+        softloss::softmax_topk(in.x.view(), prob.out(), index.out(), {.axis = c.axis(), .k = k});
         return {prob, index};
     }
     std::vector<Array> all{{c.dtype, rows}, {DType::int64, rows}, {DType::int64, rows},
@@ -257,7 +274,7 @@ std::vector<Array> score_arrays(const Case& c, const Operands& in) {
     std::vector<softloss::MutableTensorView> to;
     for (Array& a : all) to.push_back(a.out());
     softloss::token_logprobs(in.x.view(), in.target.view(), {&to[0], &to[1], &to[2], &to[3], &to[4], &to[5]},
-                             options);
+                             {.axis = c.axis(), .top_k = k});
     return all;
 }
 
@@ -270,6 +287,28 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
                            : how == "sum" ? softloss::Reduction::sum
                                           : softloss::Reduction::none;
     const DType compute = c.dtype == DType::float64 ? DType::float64 : DType::float32;
+    if (is_divergence(c)) {
+        const softloss::DivergenceOptions options{.axis = c.axis(),
+                                                  .sample_weight = in.given(c, "sample_weight", 2),
+                                                  .temperature = c.number("temperature", 1),
+                                                  .reduction = reduction,
+                                                  .compute_dtype = compute};
+        using Function = Functions<softloss::DivergenceOptions>::Loss;
+        const Function kl = softloss::kl_divergence, js = softloss::js_divergence;
+        return loss_arrays(c, in, layout, Operands::rows(c), options, c.is("kl_divergence") ? kl : js,
+                           softloss::kl_divergence_and_grad);
+    }
+    if (c.op == "softmax_entropy") {
+        Array entropies(compute, Operands::rows(c));
+        softloss::softmax_entropy(x, entropies.out(),
+                                  {.axis = c.axis(), .temperature = c.number("temperature", 1)});
+        return {entropies};
+    }
+    if (c.op == "log_normalize") {
+        Array log_prob(c.dtype, c.shape, layout), sums(c.dtype, Operands::rows(c));
+        softloss::log_normalize(x, log_prob.out(), sums.out(), c.axis());
+        return {log_prob, sums};
+    }
     const softloss::TransformOptions transform{
         .axis = c.axis(), .where = in.given(c, "where", 0), .temperature = c.number("temperature", 1)};
     Array y(c.dtype, c.op == "logsumexp" ? Operands::rows(c) : c.shape,
@@ -290,13 +329,19 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
                                                  .label_smoothing = c.number("label_smoothing", 0),
                                                  .temperature = c.number("temperature", 1),
                                                  .reduction = reduction,
-                                                 .dtype = compute};
+                                                 .compute_dtype = compute,
+                                                 .gamma = c.number("gamma", 2)};
         const Shape rows = Operands::rows(c);
         if (c.op.ends_with("_grad_hess")) {
             Array hess(c.dtype, c.shape, layout);
-            softloss::cross_entropy_grad_hess(x, target, y.out(), hess.out(), options);
+            if (c.is("softmax_focal_loss"))
+                softloss::softmax_focal_loss_grad_hess(x, target, y.out(), hess.out(), options);
+            else softloss::cross_entropy_grad_hess(x, target, y.out(), hess.out(), options);
             return {y, hess};
         }
+        if (c.is("softmax_focal_loss"))
+            return loss_arrays(c, in, layout, rows, options, softloss::softmax_focal_loss,
+                               softloss::softmax_focal_loss_and_grad);
         if (c.is("cross_entropy"))
             return loss_arrays(c, in, layout, rows, options, softloss::cross_entropy,
                                softloss::cross_entropy_and_grad);
@@ -304,16 +349,26 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
             return loss_arrays(c, in, layout, rows, options, softloss::nll_loss, softloss::nll_loss_and_grad);
         return loss_arrays(c, in, layout, rows, options, softloss::categorical_cross_entropy,
                            softloss::categorical_cross_entropy_and_grad);
-    } else if (c.is("binary")) {
+    } else if (c.is("binary") || c.is("sigmoid_focal_loss")) {
+        const std::optional<double> alpha =
+            c.has("alpha") ? std::optional(c.number("alpha", 0)) : std::nullopt;
         const softloss::BinaryLossOptions options{.weight = in.given(c, "weight", 1),
                                                   .pos_weight = in.given(c, "pos_weight", 3),
                                                   .reduction = reduction,
-                                                  .dtype = compute};
+                                                  .compute_dtype = compute,
+                                                  .alpha = alpha,
+                                                  .gamma = c.number("gamma", 2)};
         if (c.op.ends_with("_grad_hess")) {
             Array hess(c.dtype, c.shape, layout);
-            softloss::binary_cross_entropy_with_logits_grad_hess(x, target, y.out(), hess.out(), options);
+            if (c.is("sigmoid_focal_loss"))
+                softloss::sigmoid_focal_loss_grad_hess(x, target, y.out(), hess.out(), options);
+            else
+                softloss::binary_cross_entropy_with_logits_grad_hess(x, target, y.out(), hess.out(), options);
             return {y, hess};
         }
+        if (c.is("sigmoid_focal_loss"))
+            return loss_arrays(c, in, layout, c.shape, options, softloss::sigmoid_focal_loss,
+                               softloss::sigmoid_focal_loss_and_grad);
         if (c.is("binary_cross_entropy_with_logits")) {
             return loss_arrays(c, in, layout, c.shape, options, softloss::binary_cross_entropy_with_logits,
                                softloss::binary_cross_entropy_with_logits_and_grad);
@@ -326,7 +381,7 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
     return {y};
 }
 
-/// golden_bits.py's digest.
+/// The digest that golden_bits.py computes.
 std::string digest(const std::vector<Array>& arrays) {
     std::uint64_t sum = 0, place = 0;
     for (const Array& a : arrays) {
@@ -342,7 +397,7 @@ std::string digest(const std::vector<Array>& arrays) {
     return text;
 }
 
-/// Baselines without fma have lines of their own: that of x86-64, not those of RISC-V and s390x.
+/// A baseline without fma, that of x86-64, has hashes of its own. The baselines of RISC-V and s390x have fma.
 #if defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
 constexpr bool kBaselineHasFma = true;
 #else
@@ -356,7 +411,8 @@ void for_each_case(Check check) {
     REQUIRE(lines.size() > 100);
     const std::map<std::string, std::string> all(lines.begin(), lines.end());
     const bool own_lines = softloss::isa() == "baseline" && !kBaselineHasFma;
-    for (const auto& [name, hash] : lines) {
+    for (const auto& line : lines) {
+        const std::string &name = line.first, &hash = line.second;
         if (name.starts_with("baseline ")) continue;
         CAPTURE(name);
         const auto own = all.find("baseline " + name);
@@ -364,7 +420,7 @@ void for_each_case(Check check) {
     }
 }
 
-/// At first ... last threads; in small cases at first ... last_if_small.
+/// Checks all cases with first ... last threads; small cases with first ... last_if_small.
 void check_golden_bits(int first, int last_if_small, int last) {
     const int before = softloss::get_num_threads();
     on_each_isa([&] {
@@ -382,11 +438,11 @@ void check_golden_bits(int first, int last_if_small, int last) {
 
 }  // namespace
 
-TEST_CASE("the bits on every instruction set are those written down") {
+TEST_CASE("the bits on every instruction set are the stored ones") {
     check_golden_bits(1, 1, 1);
 }
 
-TEST_CASE("the bits at every number of threads are those written down") {
+TEST_CASE("the bits with every number of threads are the stored ones") {
     check_golden_bits(2, 2, 7);
 }
 
@@ -420,7 +476,9 @@ TEST_CASE("a row has the same bits wherever it lies in a batch") {
         softloss::softmax(in.x.view(), y.out());
         softloss::log_softmax(in.x.view(), z.out());
         softloss::logsumexp(in.x.view(), lse.out());
-        const softloss::ClassLossOptions options{.reduction = softloss::Reduction::none, .dtype = dtype};
+        const softloss::ClassLossOptions options{
+            .reduction = softloss::Reduction::none,
+            .compute_dtype = dtype == DType::float64 ? dtype : DType::float32};
         Array label(DType::int64, {37});
         const auto losses = loss.out();
         softloss::cross_entropy(in.x.view(), label.view(), options, &losses);

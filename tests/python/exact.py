@@ -1,4 +1,4 @@
-"""The exact oracle: the functions of softloss from their definitions, without rounding that matters, by mpmath.
+"""The exact oracle: the functions of softloss from their definitions, with mpmath and negligible rounding.
 
 Lives here: formulas that cancel nothing, on arrays of numbers of 400 bits; and the same on longdouble, for rows
 too long for mpmath. Must not: softloss itself, options of the functions (reference.py has them), inputs.
@@ -19,7 +19,7 @@ HAS_LONG = np.finfo(LONG).nmant >= 63
 MAX_LONG = 40
 
 _of_number = np.frompyfunc(MP.mpf, 1, 1)
-_functions = {f: np.frompyfunc(getattr(MP, f), 1, 1) for f in ("exp", "log", "log1p")}
+_functions = {f: np.frompyfunc(getattr(MP, f), 1, 1) for f in ("exp", "expm1", "log", "log1p")}
 
 
 def _apply(name, x):
@@ -32,18 +32,28 @@ def numbers(x):
 
 
 def pair(true):
-    """Numbers as their first 106 bits."""
+    """Round numbers to 106 bits."""
     hi = np.asarray(true, np.float64)
     lo = np.where(np.isfinite(hi), true - hi if true.dtype == LONG else true - numbers(hi), 0).astype(np.float64)
     return hi, lo
 
 
-class Rows:
-    """What all functions of the rows of x (rows, n) rest on; `long` computes in longdouble."""
+def logarithms(x):
+    return _apply("log", numbers(x))
 
-    def __init__(self, x, long=False):
+
+def smoothed(target, smoothing):
+    """(1 - smoothing) target + smoothing / n."""
+    epsilon = MP.mpf(smoothing)
+    return (1 - epsilon) * numbers(target) + epsilon / target.shape[-1]
+
+
+class Rows:
+    """Quantities that all functions of the rows of x / temperature (rows, n) share; `long` computes in longdouble."""
+
+    def __init__(self, x, long=False, temperature=1.0):
         top = x.argmax(-1)[:, None]
-        self.x = x.astype(LONG) if long else numbers(x)
+        self.x = x.astype(LONG) if long else numbers(x) / MP.mpf(temperature)
         self.maximum = np.take_along_axis(self.x, top, -1)
         self.d = self.x - self.maximum
         assert not long or (HAS_LONG and self.d.min() >= -MAX_LONG)
@@ -64,23 +74,84 @@ class Rows:
     def logsumexp(self):
         return pair((self.maximum + self.log_total)[:, 0])
 
-    def cross_entropy(self, label):
-        return pair(np.take_along_axis(self.log_total - self.d, label[:, None], -1)[:, 0])
+    def cross_entropy(self, label, weight=1.0):
+        return pair(weight * np.take_along_axis(self.log_total - self.d, label[:, None], -1)[:, 0])
 
-    def cross_entropy_grad(self, label):
-        """Of the sum of the losses: p - 1 at the label, written as the probability of all others."""
+    def soft_cross_entropy(self, target, weight=1.0):
+        return self.shared_cross_entropy(numbers(weight) * numbers(target))
+
+    def shared_cross_entropy(self, share):
+        """Of exact shares of the classes, which are weights times targets."""
+        return pair((share * (self.log_total - self.d)).sum(-1))
+
+    def shared_grad(self, share, factor=1):
+        """Its gradient, and the larger of its two parts."""
+        of_p, of_share = factor * share.sum(-1, keepdims=True) * self.e / (1 + self.others), factor * share
+        return pair(of_p - of_share), np.asarray(np.maximum(of_p, of_share), np.float64)
+
+    def cross_entropy_grad(self, label, factor=1):
+        """Gradient of the sum of the losses; p - 1 at the label is minus the probability of all other classes."""
         at_label = np.arange(self.e.shape[-1]) == label[:, None]
-        return pair(np.where(at_label, -self._sum_without(label[:, None]), self.e) / (1 + self.others))
+        return pair(factor * np.where(at_label, -self._sum_without(label[:, None]), self.e) / (1 + self.others))
+
+    def hessian(self, factor=1):
+        """factor p (1 - p) of each class."""
+        total = 1 + self.others
+        rest = np.where(self.d == 0, self.others, total - self.e)  # of the maximum, 1 - p would cancel
+        return pair(factor * self.e * rest / total**2)
+
+
+class Pairs:
+    """Divergences of the rows of two arrays of logits: p of the second, q of the first."""
+
+    def __init__(self, x, target, temperature=1.0):
+        self.temperature = MP.mpf(temperature)
+        self.of_x, self.of_target = Rows(x, temperature=temperature), Rows(target, temperature=temperature)
+        self.q, self.p = (rows.e / (1 + rows.others) for rows in (self.of_x, self.of_target))
+        self.ratio = (self.of_x.d - self.of_x.log_total) - (self.of_target.d - self.of_target.log_total)
+
+    def kl_divergence(self):
+        return pair((self.p * (_apply("expm1", self.ratio) - self.ratio)).sum(-1))
+
+    def js_divergence(self):
+        of_mean = _apply("log1p", _apply("expm1", self.ratio) / 2)
+        return pair((self.q * (self.ratio - of_mean) - self.p * of_mean).sum(-1) / 2)
+
+    def entropy(self):
+        return pair((self.q * (self.of_x.log_total - self.of_x.d)).sum(-1))
+
+    def gradient(self):
+        """Of the sum of the divergences, and the larger of its two terms."""
+        larger = np.where(self.q < self.p, self.p, self.q)
+        return pair((self.q - self.p) / self.temperature), np.asarray(larger / self.temperature, np.float64)
+
+
+def _largest(y):
+    """True at the largest class of each row, the first of equals."""
+    return np.arange(y.shape[-1]) == y.argmax(-1)[:, None]
+
+
+def _sum(terms, mask=True):
+    return np.where(mask, terms, 0 * terms).sum(-1, keepdims=True)
 
 
 def softmax_backward(y, dy):
+    """The gradient, and the sum of its absolute terms."""
+    largest = _largest(y)
     y, dy = numbers(y), numbers(dy)
-    return pair(y * (dy - (y * dy).sum(-1, keepdims=True)))
+    d = dy - _sum(dy, largest)
+    return pair(y * (d + _sum(-y * d))), np.asarray(y * (abs(d) + _sum(abs(y * d))), np.float64)
 
 
 def log_softmax_backward(logy, dy):
-    logy, dy = numbers(logy), numbers(dy)
-    return pair(dy - _apply("exp", logy) * dy.sum(-1, keepdims=True))
+    largest = _largest(logy)
+    p, dy = _apply("exp", numbers(logy)), numbers(dy)
+
+    def gradient(dy, sign):
+        others = dy * _sum(p, ~largest) + sign * p * _sum(dy, ~largest)
+        return np.where(largest, others, dy + sign * p * _sum(dy))
+
+    return pair(gradient(dy, -1)), np.asarray(gradient(abs(dy), 1), np.float64)
 
 
 def _softplus(x):
@@ -108,10 +179,18 @@ def _sigmoids(x):
 
 
 def binary_cross_entropy_with_logits_grad(x, z, factor=1.0, weight=1.0, pos_weight=1.0):
-    """Of factor times the sum of the losses: sigmoid(x) - z where nothing has a weight."""
+    """Gradient of factor times the sum of the losses: sigmoid(x) - z without weights."""
     x, z, weight, pos_weight = map(numbers, (x, z, weight, pos_weight))
     up, down = _sigmoids(x)
     return pair(factor * weight * ((1 - z) * up - pos_weight * z * down))
+
+
+def binary_cross_entropy_with_logits_parts(x, z, weight=1.0, pos_weight=1.0):
+    """The gradient of the sum of the losses, and the larger of its two parts."""
+    x, z, weight, pos_weight = map(numbers, (x, z, weight, pos_weight))
+    up, down = _sigmoids(x)
+    of_zero, of_one = weight * (1 - z) * up, weight * pos_weight * z * down
+    return pair(of_zero - of_one), np.asarray(np.maximum(of_zero, of_one), np.float64)
 
 
 def binary_cross_entropy_with_logits_hess(x, z, factor=1.0, weight=1.0, pos_weight=1.0):

@@ -1,4 +1,4 @@
-"""The bits of results, written down: python tests/python/golden_bits.py renews tests/golden_bits.json.
+"""Golden bits, hashes of results: python tests/python/golden_bits.py renews tests/golden_bits.json.
 
 Lives here: the list of cases, how a case's name becomes a call, the hash. Must not: comparisons; test_bits.py and
 tests/cpp/test_bits.cpp make them, each with its own reading of the names.
@@ -19,6 +19,7 @@ import softloss
 FILE = Path(__file__).parents[1] / "golden_bits.json"
 BITS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
 CLASS_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
+DIVERGENCES = ("kl_divergence", "js_divergence")
 
 # ---- cases ---------------------------------------------
 
@@ -28,6 +29,15 @@ def _names():
         for shape in ("7x1", "7x3", "300x10", "5x100", "7x1000", "2x40000", "1000x7 axis=0", "33x70 axis=0"):
             for op in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_and_grad"):
                 yield f"{op} {dtype} {shape}"
+        for shape in ("7x1", "7x3", "300x10", "5x100", "7x1000", "2x80000", "1000x7 axis=0", "33x70 axis=0"):
+            for op in ("kl_divergence_and_grad", "js_divergence", "softmax_entropy", "log_normalize"):
+                yield f"{op} {dtype} {shape}"
+        for shape in ("300x10", "7x1000"):
+            for options in ("", " temperature=0.7", " scale=1024", " sample_weight reduction=mean"):
+                yield f"kl_divergence {dtype} {shape}{options}"
+                yield f"js_divergence {dtype} {shape}{options}"
+            yield f"kl_divergence_and_grad {dtype} {shape} temperature=0.7"
+            yield f"softmax_entropy {dtype} {shape} temperature=0.7"
         for shape in ("300x10", "7x1000"):
             for options in ("temperature=0.7", "where", "scale=64", "scale=1024", "offset=4096", "offset=-1048576"):
                 yield f"softmax {dtype} {shape} {options}"
@@ -41,7 +51,11 @@ def _names():
                         yield f"{op}{kind} {dtype} {shape}{options}"
                 for options in ("temperature=0.7", "label_smoothing=0.125", "label_smoothing=0.125 weight", "scale=64"):
                     yield f"cross_entropy{kind} {dtype} {shape} {options}"
-            yield f"cross_entropy_grad_hess {dtype} {shape}"
+            for options in ("", " soft", " label_smoothing=0.125 weight"):
+                yield f"cross_entropy_grad_hess {dtype} {shape}{options}"
+            for options in ("", " gamma=3.25 weight", " gamma=0.5 scale=64"):
+                for kind in ("", "_and_grad", "_grad_hess"):
+                    yield f"softmax_focal_loss{kind} {dtype} {shape}{options}"
             yield f"softmax_topk {dtype} {shape} k=5"
             yield f"token_logprobs {dtype} {shape} k=5"
         for options in ("", " scale=128", " scale=1024"):
@@ -53,12 +67,17 @@ def _names():
                 yield f"binary_cross_entropy_with_logits{kind} {dtype} 5003{options}"
             yield f"binary_cross_entropy_with_logits{kind} {dtype} 5003 pos_weight scale=128"
         yield f"binary_cross_entropy_with_logits_grad_hess {dtype} 5003"
+        for options in ("", " alpha=0.25 gamma=3.25", " alpha=0.25 weight", " scale=128 gamma=0.5"):
+            for kind in ("", "_and_grad", "_grad_hess"):
+                yield f"sigmoid_focal_loss{kind} {dtype} 5003{options}"
         for reduction in ("mean", "sum"):  # several blocks of rows, on any number of threads
             yield f"cross_entropy {dtype} 100003x2 reduction={reduction}"
             yield f"binary_cross_entropy_with_logits {dtype} 200003 reduction={reduction}"
     for dtype in ("float16", "bfloat16"):
         for shape in ("7x3", "300x10", "7x1000", "33x70 axis=0"):
             for op in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_and_grad"):
+                yield f"{op} {dtype} {shape}"
+            for op in ("kl_divergence_and_grad", "js_divergence", "softmax_entropy", "log_normalize"):
                 yield f"{op} {dtype} {shape}"
         for op in ("sigmoid", "log_sigmoid", "binary_cross_entropy_with_logits"):
             yield f"{op} {dtype} 5003"
@@ -89,7 +108,7 @@ def _parse(name):
 
 
 def result(name):
-    """The arrays that the case gives."""
+    """The results of the case, as arrays."""
     op, dtype, shape, options = _parse(name)
     np_dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
     function, base = getattr(softloss, op), op.removesuffix("_and_grad").removesuffix("_grad_hess")
@@ -102,19 +121,25 @@ def result(name):
     def array(values):
         return values.astype(np_dtype)
 
-    unit = uniform(shape, 1)
-    x = array((2 * unit - 1) * float(options.get("scale", 16)) + float(options.get("offset", 0)))
+    def logits(seed):
+        return array((2 * uniform(shape, seed) - 1) * float(options.get("scale", 16)) + float(options.get("offset", 0)))
+
+    unit, x = uniform(shape, 1), logits(1)
     if base in ("categorical_cross_entropy", "binary_cross_entropy"):
         x = array(unit)
     if base == "nll_loss":
         x = array(-16 * unit)
-    rowwise = base in (*CLASS_LOSSES, "token_logprobs")
+    rowwise = base in (*CLASS_LOSSES, "softmax_focal_loss", "token_logprobs")
     keywords = {}
-    if rowwise or base.startswith("binary"):
-        if rowwise and "soft" not in options:
+    if rowwise or base.startswith(("binary", "sigmoid_focal")) or base in DIVERGENCES:
+        if base in DIVERGENCES:
+            target = logits(2)
+        elif rowwise and "soft" not in options:
             target = (np.arange(np.prod(row_shape, dtype=int)) * 7 % classes).reshape(row_shape)
         else:
             target = array(uniform(shape, 2))
+            if base == "sigmoid_focal_loss":
+                target = np.rint(target)
         arguments = [x, target]
         if not op.endswith("_grad_hess") and base != "token_logprobs":
             keywords["reduction"] = options.get("reduction", "sum" if op.endswith("_and_grad") else "none")
@@ -124,7 +149,7 @@ def result(name):
         arguments = [x]
     if "axis" in options:
         keywords["axis"] = axis
-    for number in ("temperature", "label_smoothing"):
+    for number in ("temperature", "label_smoothing", "alpha", "gamma"):
         if number in options:
             keywords[number] = float(options[number])
     if "k" in options:
@@ -156,7 +181,7 @@ def digest(arrays):
 
 
 def golden(name, isa, lines):
-    """What is written down for the case on an instruction set."""
+    """The stored hash of the case for an instruction set."""
     without_fma = isa == "baseline" and platform.machine() in ("x86_64", "AMD64")
     return lines.get(f"baseline {name}", lines[name]) if without_fma else lines[name]
 

@@ -23,7 +23,7 @@ class Operation:
     name: str
     operands: Callable[..., tuple[Any, ...]]
     options: dict[str, Callable[..., list[Any]]]
-    outputs: tuple[str, ...] = ()  # arguments that receive a result, for the last ones of the results
+    outputs: tuple[str, ...] = ()  # arguments that receive a result: those of written()
     kind: str = ""  # of the target
     has_axis: bool = True
     fixed: dict[str, Any] = field(default_factory=dict)  # options of every call
@@ -39,12 +39,17 @@ class Operation:
         return self._call(softloss, operands, axis, options)
 
     def oracle(self, *operands, axis, **options):
-        """The same from the oracle; gradients are followed by the scale of their error."""
+        """The results of the oracle; each gradient is followed by the scale of its error."""
         return _all(self._call(reference, operands, axis, options))
 
     def _call(self, module, operands, axis, options):
         along = {"axis": axis} if self.has_axis else {}
         return getattr(module, self.name)(*operands, **along, **self.fixed, **options)
+
+    def written(self, results):
+        """The results that `outputs` receive: the last ones; of log_normalize, the first."""
+        count = len(self.outputs)
+        return results[:count] if self.name == "log_normalize" else results[-count:]
 
     def cases(self, shape, axis):
         """No option, every value of each option alone, and the last value of every option at once."""
@@ -90,7 +95,7 @@ def scores_of(name, shape, dtype, axis):
 
 
 def labels(shape, axis):
-    """Class indices, among them the one that the option ignore_index names."""
+    """Class indices, including the one of the option ignore_index."""
     return _random(len(shape)).integers(0, shape[axis], _rows(shape, axis))
 
 
@@ -146,7 +151,9 @@ WEIGHTS = {"weight": _weight, "sample_weight": _sample_weight}
 IGNORE = {"ignore_index": _constant(None, 1)}
 BINARY_WEIGHTS = {"weight": _broadcast_weight}
 POS_WEIGHT = {"pos_weight": _broadcast_weight}
-HESSIAN = {"hess_scale": _constant(2.0), "hess_min": _constant(0.05)}
+HESSIAN = {"hess_scale": _constant(2.0), "hess_min": _constant(-np.inf, 0.05)}
+GAMMA = {"gamma": _constant(0.0, 1.0, 3.25)}
+ALPHA = {"alpha": _constant(1.0, 0.25)}
 
 
 def _transforms():
@@ -154,6 +161,7 @@ def _transforms():
         yield Operation(name, lambda s, d, a: (logits(s, d),), {"where": _where} | TEMPERATURE | DTYPE, ("out",))
     options = {"b": _broadcast_weight, "where": _where, "keepdims": _constant(True)} | DTYPE
     yield Operation("logsumexp", lambda s, d, a: (logits(s, d),), options, ("out",))
+    yield Operation("log_normalize", lambda s, d, a: (logits(s, d),), DTYPE, ("out",))
     for name in ("sigmoid", "log_sigmoid"):
         yield Operation(name, lambda s, d, a: (logits(s, d),), DTYPE, ("out",), has_axis=False)
     for name in ("softmax_backward", "log_softmax_backward"):
@@ -174,12 +182,24 @@ def _class_losses():
 
             yield Operation(name, operands, options, kind=kind)
             yield Operation(f"{name}_and_grad", operands, options, ("grad_out",), kind)
-    yield Operation(
-        "cross_entropy_grad_hess",
-        lambda s, d, a: (logits(s, d), labels(s, a)),
-        WEIGHTS | IGNORE | HESSIAN,
-        ("grad_out", "hess_out"),
-    )
+    for kind in ("indices", "probabilities"):
+
+        def operands(shape, dtype, axis, kind=kind):
+            soft = kind == "probabilities"
+            return logits(shape, dtype), probabilities(shape, dtype, 3, axis) if soft else labels(shape, axis)
+
+        options = WEIGHTS | IGNORE | {"label_smoothing": _constant(1.0, 0.1)} | HESSIAN
+        yield Operation("cross_entropy_grad_hess", operands, options, ("grad_out", "hess_out"), kind)
+
+
+def _divergences():
+    def operands(shape, dtype, axis):
+        return logits(shape, dtype), values("normal", shape, dtype, 14)
+
+    options = {"sample_weight": _sample_weight} | TEMPERATURE | REDUCTION | DTYPE
+    for name in ("kl_divergence", "js_divergence"):
+        yield Operation(name, operands, options)
+    yield Operation("kl_divergence_and_grad", operands, options, ("grad_out",))
 
 
 def _binary_losses():
@@ -198,11 +218,36 @@ def _binary_losses():
                 yield Operation(f"{name}_grad_hess", operands, weights | HESSIAN, outputs, kind, has_axis=False)
 
 
+def _focal_losses():
+    def rows(shape, dtype, axis):
+        return logits(shape, dtype), labels(shape, axis)
+
+    def elements(shape, dtype, axis):
+        return logits(shape, dtype), _binary_target("hard", shape, dtype)
+
+    for name, operands, options in (
+        ("softmax_focal_loss", rows, WEIGHTS | IGNORE | GAMMA),
+        ("sigmoid_focal_loss", elements, BINARY_WEIGHTS | ALPHA | GAMMA),
+    ):
+        has_axis = name.startswith("softmax")
+        yield Operation(name, operands, options | REDUCTION | DTYPE, has_axis=has_axis)
+        yield Operation(f"{name}_and_grad", operands, options | REDUCTION | DTYPE, ("grad_out",), has_axis=has_axis)
+        yield Operation(f"{name}_grad_hess", operands, options | HESSIAN, ("grad_out", "hess_out"), has_axis=has_axis)
+
+
 def _scores():
     k = {"k": lambda shape, axis: [1, 2, shape[axis]]}
     yield Operation("softmax_topk", lambda s, d, a: (logits(s, d),), k | TEMPERATURE)
     options = {"top_k": lambda shape, axis: [1, shape[axis]]} | TEMPERATURE | IGNORE
     yield Operation("token_logprobs", lambda s, d, a: (logits(s, d), labels(s, a)), options)
+    yield Operation("softmax_entropy", lambda s, d, a: (logits(s, d),), TEMPERATURE | DTYPE)
 
 
-OPERATIONS = [*_transforms(), *_class_losses(), *_binary_losses(), *_scores()]
+OPERATIONS = [
+    *_transforms(),
+    *_class_losses(),
+    *_divergences(),
+    *_binary_losses(),
+    *_focal_losses(),
+    *_scores(),
+]

@@ -22,7 +22,7 @@ ORACLE_ULPS = {np.dtype(np.float32): 0.0, np.dtype(np.float64): 0.1 if np.finfo(
 
 
 def quiet(function):
-    """Infinities and NaN are values here, not mistakes."""
+    """Infinities and NaN are ordinary values: NumPy must not warn."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -33,7 +33,7 @@ def quiet(function):
 
 
 def exact(x):
-    """What softloss computes with: float64 for integers and bool, otherwise the value itself."""
+    """The values that softloss computes with: float64 for integers and bool, otherwise the values themselves."""
     return np.asarray(x).astype(np.float64).astype(LONG)
 
 
@@ -81,6 +81,15 @@ def logsumexp(x, axis=-1, b=None, where=None, keepdims=False):
     return y if keepdims else y.squeeze(axis) if y.ndim else y
 
 
+class LogNormalized(NamedTuple):
+    log_prob: Any
+    logsumexp: Any
+
+
+def log_normalize(x, axis=-1):
+    return LogNormalized(log_softmax(x, axis), logsumexp(x, axis))
+
+
 def _weighted_logsumexp(x, axis, b, where):
     used = np.broadcast_to(b != 0, x.shape)
     if where is not None:
@@ -90,14 +99,55 @@ def _weighted_logsumexp(x, axis, b, where):
     return shift + np.log(np.where(used, b * np.exp(x - shift), 0).sum(axis, keepdims=True))
 
 
-def softmax_backward(y, dy, axis=-1):
+def _without_largest(y, x, axis):
+    """x, 0 at the largest class of y, the first of equals; and x there."""
+    place = np.expand_dims(y.argmax(axis), axis)
+    others = x.copy()
+    np.put_along_axis(others, place, 0, axis)
+    return others, np.take_along_axis(x, place, axis)
+
+
+def _softmax_backward(y, dy, axis, of_term):
+    _, top = _without_largest(y, dy, axis)
+    all_terms = of_term(y * (top - dy)).sum(axis, keepdims=True)
+    return y * (of_term(dy - top) + all_terms)
+
+
+def _log_softmax_backward(logy, dy, axis, of_term):
+    p = np.exp(logy)
+    other_p, p_top = _without_largest(logy, p, axis)
+    other_dy, top = _without_largest(logy, dy, axis)
+    dx = of_term(dy) + of_term(-p) * of_term(dy).sum(axis, keepdims=True)
+    at_top = of_term(top) * other_p.sum(axis, keepdims=True) + of_term(-p_top) * of_term(other_dy).sum(
+        axis, keepdims=True
+    )
+    np.put_along_axis(dx, np.expand_dims(logy.argmax(axis), axis), at_top, axis)
+    return dx
+
+
+def _of_rows(formula, y, dy, axis, of_term):
     y, dy = exact(y), exact(dy)
-    return y * (dy - (y * dy).sum(axis, keepdims=True))
+    if 0 in y.shape:
+        return y
+    shape = y.shape
+    return formula(np.atleast_1d(y), np.atleast_1d(dy), axis, of_term).reshape(shape)
+
+
+def softmax_backward(y, dy, axis=-1):
+    return _of_rows(_softmax_backward, y, dy, axis, lambda x: x)
 
 
 def log_softmax_backward(logy, dy, axis=-1):
-    dy = exact(dy)
-    return dy - np.exp(exact(logy)) * dy.sum(axis, keepdims=True)
+    return _of_rows(_log_softmax_backward, logy, dy, axis, lambda x: x)
+
+
+def softmax_backward_scale(y, dy, axis=-1):
+    """The same, with the absolute value of every term."""
+    return _of_rows(_softmax_backward, y, dy, axis, abs)
+
+
+def log_softmax_backward_scale(logy, dy, axis=-1):
+    return _of_rows(_log_softmax_backward, logy, dy, axis, abs)
 
 
 @quiet
@@ -163,7 +213,7 @@ def _targets(
 
 @quiet
 def _expected_cost(cost, target, axis, reduction="mean", empty=np.nan, **options):
-    """Rows of cost[class] = -log p(class), averaged with the target's distribution."""
+    """The average of cost[class] = -log p(class) over the distribution of the target, for each row."""
     cost = np.moveaxis(cost, axis, -1)
     t = _targets(cost.shape[-1], target, axis, **options)
     if t.hard:
@@ -196,9 +246,48 @@ def _expected_binary_cost(cost_of_one, cost_of_zero, target, weight, reduction="
     return reduce(loss, reduction, LONG(loss.size) if loss.size else None, empty)
 
 
+class Divergence(NamedTuple):
+    """Two distributions of each row, classes last, and the logarithm of their ratio q / p."""
+
+    p: Any
+    q: Any
+    ratio: Any
+    infinite: Any  # classes that q lacks, however small p is
+
+
+@quiet
+def _divergence(logits, target_logits, axis, temperature):
+    x, second = (np.moveaxis(exact(y), axis, -1) for y in (logits, target_logits))
+    logp, logq = log_softmax(second, temperature=temperature), log_softmax(x, temperature=temperature)
+    return Divergence(np.exp(logp), np.exp(logq), logq - logp, np.isneginf(x) & np.isfinite(second))
+
+
+@quiet
+def _reduced_rows(rows, sample_weight=None, reduction="mean", empty=np.nan):
+    sample = np.ones(rows.shape, LONG) if sample_weight is None else exact(sample_weight)
+    return reduce(np.where(sample == 0, 0, sample * rows), reduction, sample.sum() if rows.size else None, empty)
+
+
+@quiet
+def kl_divergence(logits, target_logits, axis=-1, temperature=1.0, **options):
+    """The sum of q - p - p log(q / p), in which no term is negative."""
+    p, q, ratio, infinite = _divergence(logits, target_logits, axis, temperature)
+    terms = np.where((p == 0) & ~np.isnan(q), q, p * (np.expm1(ratio) - ratio))
+    terms = np.where(infinite & ~np.isnan(p + q), INF, terms)
+    return _reduced_rows(terms.sum(-1), **options)
+
+
+@quiet
+def js_divergence(logits, target_logits, axis=-1, temperature=1.0, **options):
+    p, q, *_ = _divergence(logits, target_logits, axis, temperature)
+    mean = (p + q) / 2
+    terms = [np.where(each == 0, 0, each * np.log(each / mean)).sum(-1) for each in (p, q)]
+    return _reduced_rows(sum(terms) / 2, **options)
+
+
 @quiet
 def reduce(loss, reduction, denominator, empty):
-    """`denominator` is None when there is nothing to average."""
+    """`denominator` is None if there is nothing to average."""
     if reduction == "none":
         return loss
     if reduction == "sum":
@@ -218,7 +307,13 @@ class LossGrad(NamedTuple):
 class GradHess(NamedTuple):
     grad: Any
     hess: Any
-    scale: Any
+    scale: Any  # of the gradient's error
+    hess_scale: Any = 0.0  # of the Hessian's: the sum of its absolute terms, where they have both signs
+
+
+@quiet
+def _at_least(hess, least):
+    return np.where(np.isnan(hess), hess, np.maximum(hess, LONG(least)))
 
 
 def _complement(x, axis, temperature=1.0):
@@ -228,7 +323,7 @@ def _complement(x, axis, temperature=1.0):
 
 
 def _class_gradient(slopes, target, axis, reduction="mean", **options):
-    """(gradient, scale) of the reduced loss. slopes(targets): the same of each row's, classes last."""
+    """(gradient, scale) of the reduced loss. slopes(targets) gives them for each row, with the classes last."""
     target = np.asarray(target)
     t = _targets(slopes.classes, target, axis, **options)
     total = t.count.sum() if reduction == "mean" else LONG(1)
@@ -252,6 +347,20 @@ def cross_entropy_and_grad(logits, target, axis=-1, temperature=1.0, **options):
 
     slopes.classes = x.shape[-1]
     return LossGrad(loss, *_class_gradient(slopes, target, axis, **_without_empty(options)))
+
+
+@quiet
+def kl_divergence_and_grad(
+    logits, target_logits, axis=-1, temperature=1.0, sample_weight=None, reduction="mean", **options
+):
+    loss = kl_divergence(
+        logits, target_logits, axis, temperature, sample_weight=sample_weight, reduction=reduction, **options
+    )
+    p, q, *_ = _divergence(logits, target_logits, axis, temperature)
+    sample = np.ones(p.shape[:-1], LONG) if sample_weight is None else exact(sample_weight)
+    factor = (sample / (sample.sum() if reduction == "mean" else LONG(1)) / LONG(temperature))[..., None]
+    grad, scale = (np.where(factor == 0, 0, factor * each) for each in (q - p, np.maximum(p, q)))
+    return LossGrad(loss, np.moveaxis(grad, -1, axis), np.moveaxis(scale, -1, axis))
 
 
 @quiet
@@ -286,10 +395,9 @@ def cross_entropy_grad_hess(logits, target, axis=-1, hess_scale=1.0, hess_min=0.
     grad = cross_entropy_and_grad(logits, target, axis, reduction="sum", **options)
     x = np.moveaxis(exact(logits), axis, -1)
     t = _targets(x.shape[-1], target, axis, **options)
-    row = np.where(t.kept, t.count, 0)[..., None]
+    row = (t.sample * np.where(t.sample == 0, 0, t.share.sum(-1)))[..., None]
     hess = np.where(row == 0, 0, LONG(hess_scale) * row * softmax(x) * _complement(x, -1))
-    hess = np.where(np.isnan(hess), hess, np.maximum(hess, LONG(hess_min)))
-    return GradHess(grad.grad, np.moveaxis(hess, -1, axis), grad.scale)
+    return GradHess(grad.grad, np.moveaxis(_at_least(hess, hess_min), -1, axis), grad.scale)
 
 
 def _binary_factors(x, weight, pos_weight, reduction="sum"):
@@ -328,20 +436,145 @@ def binary_cross_entropy_with_logits_grad_hess(
     factor, positive = _binary_factors(logits, weight, pos_weight)
     z = exact(target)
     hess = LONG(hess_scale) * factor * (z * positive + 1 - z) * sigmoid(logits) * sigmoid(-exact(logits))
-    return GradHess(grad.grad, np.where(np.isnan(hess), hess, np.maximum(hess, LONG(hess_min))), grad.scale)
+    return GradHess(grad.grad, _at_least(hess, hess_min), grad.scale)
+
+
+# ---- focal losses ---------------------------------------------
+
+
+class Focal(NamedTuple):
+    """What a probability p of the target, with logit u, makes of a loss."""
+
+    loss: Any
+    slope: Any  # its derivative with respect to u
+    terms: Any  # those of its second derivative
+    outer: Any  # the terms of its second derivative with respect to log p, times (1 - p)^2
+
+
+@quiet
+def _focal(p, q, cost, gamma):
+    gamma, power, p_cost = LONG(gamma), q ** LONG(gamma), product(p, cost)
+    factors = (2 * gamma + 1) * q * p, gamma**2 * p * p_cost, -gamma * q * p_cost
+    outer = 2 * gamma * p * q, gamma * (gamma - 1) * p * p_cost, -gamma * q * p_cost
+    return Focal(
+        product(power, cost),
+        -power * (gamma * p_cost + q),
+        [power * each for each in factors],
+        [power * each for each in outer],
+    )
+
+
+def _binary_focal(logits, target, gamma):
+    x, hit = exact(logits), np.broadcast_to(exact(target) == 1, np.shape(logits))
+    u = np.where(hit, x, -x)
+    return hit, _focal(sigmoid(u), sigmoid(-u), -log_sigmoid(u), gamma)
+
+
+def _binary_focal_factor(hit, weight, alpha):
+    factor = LONG(1) if weight is None else exact(weight)
+    return factor if alpha is None else factor * np.where(hit, LONG(alpha), 1 - LONG(alpha))
+
+
+@quiet
+def sigmoid_focal_loss(logits, target, alpha=None, gamma=2.0, weight=None, reduction="mean", empty=np.nan):
+    hit, focal = _binary_focal(logits, target, gamma)
+    loss = product(_binary_focal_factor(hit, weight, alpha), focal.loss)
+    return reduce(loss, reduction, LONG(loss.size) if loss.size else None, empty)
+
+
+@quiet
+def sigmoid_focal_loss_and_grad(logits, target, alpha=None, gamma=2.0, weight=None, reduction="mean", empty=np.nan):
+    loss = sigmoid_focal_loss(logits, target, alpha, gamma, weight, reduction, empty)
+    hit, focal = _binary_focal(logits, target, gamma)
+    factor = _binary_focal_factor(hit, weight, alpha) / (max(np.size(logits), 1) if reduction == "mean" else 1)
+    grad = product(factor, np.where(hit, focal.slope, -focal.slope))
+    return LossGrad(loss, grad, np.zeros_like(grad))
+
+
+@quiet
+def sigmoid_focal_loss_grad_hess(logits, target, alpha=None, gamma=2.0, weight=None, hess_scale=1.0, hess_min=0.0):
+    grad = sigmoid_focal_loss_and_grad(logits, target, alpha, gamma, weight, "sum")
+    hit, focal = _binary_focal(logits, target, gamma)
+    factor = LONG(hess_scale) * _binary_focal_factor(hit, weight, alpha)
+    hess, scale = product(factor, sum(focal.terms)), product(factor, sum(map(abs, focal.terms)))
+    return GradHess(grad.grad, _at_least(hess, hess_min), grad.scale, scale)
+
+
+class _FocalRows:
+    """Rows, classes last, and what the probability of the label makes of each."""
+
+    def __init__(self, logits, target, axis, gamma, options):
+        x = np.moveaxis(exact(logits), axis, -1)
+        self.t = _targets(x.shape[-1], target, axis, **options)
+        self.label = self.t.share != 0
+        target = np.asarray(target)
+        ignored = options.get("ignore_index", -100)
+        kept = np.full(target.shape, True) if ignored is None else target != ignored
+        self.at_label = np.arange(x.shape[-1]) == np.where(kept, target, -1)[..., None]
+        self.p, self.rest = softmax(x), _complement(x, -1)
+        cost = np.where(self.at_label, -log_softmax(x), 0).sum(-1)
+        p, q = (np.where(self.at_label, each, 0).sum(-1) for each in (self.p, self.rest))
+        self.focal, self.q = _focal(p, q, cost, gamma), q[..., None]
+
+    def row(self, values):
+        """One number of each row, 0 where it does not count, whatever it holds."""
+        return np.where(self.t.count == 0, 0, values)[..., None]
+
+
+@quiet
+def softmax_focal_loss(logits, target, axis=-1, gamma=2.0, reduction="mean", empty=np.nan, **options):
+    rows = _FocalRows(logits, target, axis, gamma, options)
+    loss = rows.row(rows.t.count * rows.focal.loss)[..., 0]
+    return reduce(loss, reduction, rows.t.count.sum() if rows.t.kept.any() else None, empty)
+
+
+@quiet
+def softmax_focal_loss_and_grad(logits, target, axis=-1, gamma=2.0, reduction="mean", empty=np.nan, **options):
+    loss = softmax_focal_loss(logits, target, axis, gamma, reduction, empty, **options)
+    rows = _FocalRows(logits, target, axis, gamma, options)
+    total = rows.t.count.sum() if reduction == "mean" else LONG(1)
+    slope = rows.row(rows.t.count * rows.focal.slope / np.where(total == 0, np.inf, total))
+    others = np.where(rows.q == 0, 0, -slope / np.where(rows.q == 0, 1, rows.q) * rows.p)
+    grad = np.where(slope == 0, 0, np.where(rows.at_label, slope, others))
+    return LossGrad(loss, np.moveaxis(grad, -1, axis), np.zeros_like(np.moveaxis(grad, -1, axis)))
+
+
+@quiet
+def softmax_focal_loss_grad_hess(logits, target, axis=-1, gamma=2.0, hess_scale=1.0, hess_min=0.0, **options):
+    grad = softmax_focal_loss_and_grad(logits, target, axis, gamma, "sum", **options)
+    rows = _FocalRows(logits, target, axis, gamma, options)
+    share = np.where(rows.q == 0, 0, rows.p / np.where(rows.q == 0, 1, rows.q))
+
+    def hessian(of):
+        at_label = rows.row(rows.t.count * sum(map(of, rows.focal.terms)))
+        outer, slope = (
+            rows.row(rows.t.count * sum(map(of, rows.focal.outer))),
+            rows.row(-rows.t.count * rows.focal.slope),
+        )
+        others = outer * share**2 + slope * share * rows.rest
+        hess = LONG(hess_scale) * np.where(rows.at_label, at_label, np.where(rows.row(1) == 0, 0, others))
+        return np.moveaxis(hess, -1, axis)
+
+    return GradHess(grad.grad, _at_least(hessian(lambda x: x), hess_min), grad.scale, hessian(abs))
 
 
 # ---- scores ---------------------------------------------
 
 
 def _order(x, axis):
-    """Places from the largest to the smallest; the first of equal ones first."""
+    """Indices from the largest to the smallest element; equal ones in index order."""
     return np.argsort(-exact(x), axis, kind="stable")
 
 
 def softmax_topk(x, k=1, axis=-1, temperature=1.0):
     index = np.take(_order(x, axis), range(k), axis)
     return np.take_along_axis(softmax(x, axis, temperature=temperature), index, axis), index
+
+
+@quiet
+def softmax_entropy(logits, axis=-1, temperature=1.0):
+    logp = log_softmax(logits, axis, temperature=temperature)
+    return product(np.exp(logp), -logp).sum(axis)
 
 
 @quiet
@@ -384,8 +617,15 @@ def ulp_error(actual, true, dtype, scale=0.0):
     return np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
 
 
+def assert_identical(actual, expected, context=""):
+    """The same values in the same dtype and shape; NumPy's own option `strict` is younger than NumPy 1.23."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), context
+    np.testing.assert_array_equal(actual, expected, err_msg=context)
+
+
 def assert_ulps(actual, true, limit, context="", scale=0.0):
-    """Every element within `limit` ULP of the oracle's, in the shape of the oracle's."""
+    """Every element is within `limit` ULP of the oracle, and the shape is that of the oracle."""
     actual = np.asarray(actual)
     assert actual.shape == np.shape(true), f"shape {actual.shape}, not {np.shape(true)}; {context}"
     error = ulp_error(actual, true, actual.dtype, scale)

@@ -25,7 +25,7 @@ def _normal(rng, shape):
 
 
 def _dominant(rng, shape):
-    """Zeros, and a large number in about one place of ten."""
+    """Zeros, with a large number in about one element of ten."""
     return _sprinkle(rng, np.zeros(shape), rng.choice([16.0, 20.0, 100.0, 700.0]), 0.1)
 
 
@@ -54,7 +54,7 @@ def values(name, shape, dtype=np.float64, seed=0):
 
 
 def probabilities(shape, dtype=np.float64, seed=0, axis=-1):
-    """Distributions along the axis, with zeros in them."""
+    """Distributions along the axis, some with zeros."""
     rng = np.random.default_rng(seed)
     p = _sprinkle(rng, rng.random(shape), 0.0, 0.3) + 1e-3 * rng.random(shape)
     return (p / p.sum(axis, keepdims=True)).astype(dtype)
@@ -76,7 +76,7 @@ def _reversed(x):
 
 
 def _rotated_axes(x):
-    """Memory order of the axes: the first one fastest, then the last ones."""
+    """Memory order of the axes: the first one varies fastest, then the last ones."""
     return np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if x.ndim else x.copy()
 
 

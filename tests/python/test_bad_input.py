@@ -24,19 +24,19 @@ FUNCTIONS = {name: getattr(softloss, name) for name in softloss.functional.__all
 
 
 def is_binary(function):
-    return function.startswith("binary_cross_entropy")
+    return function.startswith(("binary_cross_entropy", "sigmoid_focal_loss"))
 
 
 def is_class_loss(function):
-    return function.startswith(("cross_entropy", "nll_loss", "categorical_cross_entropy"))
+    return function.startswith(("cross_entropy", "nll_loss", "categorical_cross_entropy", "softmax_focal_loss"))
 
 
 def good_value(function, parameter):
-    """An array or number that fits, None for what may be left out."""
+    """A valid array or number; None if the argument may be omitted."""
     shape = (N,) if function == "logsumexp" and parameter == "out" else (N, C)
     if parameter in ("out", "grad_out", "hess_out"):
         return np.full(shape, 7.0)
-    if parameter in ("x", "logits", "probs", "log_probs", "y", "logy", "dy"):
+    if parameter in ("x", "logits", "target_logits", "probs", "log_probs", "y", "logy", "dy"):
         return np.full((N, C), 0.25)
     if parameter == "target":
         return np.ones((N, C)) if is_binary(function) else np.arange(N)
@@ -50,7 +50,7 @@ def good_value(function, parameter):
 
 
 def good_call(function):
-    """(positional arguments, options): all arrays given, numbers left to their defaults."""
+    """(positional arguments, options): all arrays are passed, numbers have their defaults."""
     positional, options = [], {}
     for p in inspect.signature(FUNCTIONS[function]).parameters.values():
         value = good_value(function, p.name)
@@ -65,7 +65,7 @@ def good_call(function):
 
 
 class Raises:
-    """Each of its conversions fails."""
+    """An object whose conversions all fail."""
 
     def __array__(self, dtype=None, copy=None):
         raise ZeroDivisionError("no array")
@@ -108,7 +108,7 @@ TYPE, VALUE, INDEX = (TypeError,), (ValueError,), (IndexError,)
 
 
 def accepted_shapes(function, parameter):
-    """Those of SHAPES and the right one that the argument may have."""
+    """The shapes that the argument may have: some of SHAPES, and the right one."""
     if parameter in ("where", "b") or (is_binary(function) and parameter in ("target", "weight", "pos_weight")):
 
         def fits(shape):
@@ -122,7 +122,7 @@ def accepted_shapes(function, parameter):
 
 
 def bad_values(function, parameter):
-    """(what, value, errors) for everything that the argument must refuse."""
+    """(what, value, errors) for every value that the argument must reject."""
     good = good_value(function, parameter)
     output = parameter in ("out", "grad_out", "hess_out")
     first = next(iter(inspect.signature(FUNCTIONS[function]).parameters))
@@ -156,7 +156,7 @@ def bad_values(function, parameter):
             yield f"where of {dtype}", np.ones((N, C), dtype), TYPE
     if parameter == "target":
         if is_binary(function):
-            values = (1.5, -0.25, np.inf, -np.inf, 2.0, np.nextafter(1, 2), -5e-324)
+            values = (1.5, -0.25, np.inf, -np.inf, 2.0, 1 + 2**-49, -(2**-49))
             for value, layout in ((v, lay) for v in values for lay in LAYOUTS):
                 bad = np.ones((N, C))
                 bad[1, 2] = value
@@ -171,7 +171,7 @@ def bad_values(function, parameter):
             for dtype in ("u1", "u2", "u4", "u8"):
                 yield f"largest {dtype}", np.array([0, np.iinfo(dtype).max, 0], dtype), INDEX
     if parameter == "probs":
-        for value, layout in ((v, lay) for v in (1.5, -0.25, np.inf, 2.0, -5e-324) for lay in LAYOUTS):
+        for value, layout in ((v, lay) for v in (1.5, -0.25, np.inf, 2.0, -(2**-49)) for lay in LAYOUTS):
             bad = np.full((N, C), 0.5)
             bad[:, 2] = bad[0, 0] = bad[1, 1] = value  # wherever a label points
             yield f"{value}, {layout}", LAYOUTS[layout](bad), VALUE
@@ -187,16 +187,20 @@ def bad_values(function, parameter):
         for value in outside.get(parameter, (-1, -(2**31), C + 1, 2**31, 2**63, 2**70, -(2**70))):
             yield f"{value}", value, VALUE
         yield "None", None, TYPE
-    if parameter in ("temperature", "label_smoothing", "hess_scale", "hess_min", "empty"):
+    if parameter in ("temperature", "label_smoothing", "hess_scale", "hess_min", "empty", "alpha", "gamma"):
         for value in NOT_NUMBERS:
-            yield f"{value!r}", value, TYPE
+            if not (parameter == "alpha" and value is None):
+                yield f"{value!r}", value, TYPE
         yield "too large", 10**400, VALUE
         yield "a __float__ that raises", Raises(), (ZeroDivisionError,)
     if parameter == "temperature":
-        for value in (0, 0.0, -0.0, -1, -1e-300, np.nan, np.inf, -np.inf, 1e-320, 1e300):
+        for value in (0, 0.0, -0.0, -1, -1e-300, np.nan, np.inf, -np.inf):
             yield f"{value}", value, VALUE
     if parameter == "label_smoothing":
         for value in (-0.1, -5e-324, np.nextafter(1, 2), 2, np.nan, np.inf, -np.inf):
+            yield f"{value}", value, VALUE
+    if parameter in ("alpha", "gamma"):
+        for value in (-0.1, -5e-324, np.nan, np.inf, -np.inf):
             yield f"{value}", value, VALUE
     if parameter == "reduction":
         for value in ("", "MEAN", "batchmean", " mean", "mean ", "sum\0", "\ud800", b"mean", None, 1, True, ["mean"]):
@@ -218,7 +222,7 @@ TABLE = [
 
 
 def call_with(function, parameter, value):
-    """The call with one argument replaced, ready to be made; its outputs."""
+    """The call with one argument replaced, as a function, and its outputs."""
     positional, options = good_call(function)
     names = list(inspect.signature(FUNCTIONS[function]).parameters)
     if names.index(parameter) < len(positional):
@@ -232,7 +236,7 @@ def call_with(function, parameter, value):
 
 
 def fingerprint(value):
-    """What must not change of an argument."""
+    """The properties of an argument that must not change."""
     return value.tobytes() if isinstance(value, np.ndarray) and value.dtype != object else None
 
 
@@ -291,7 +295,9 @@ def test_what_a_conversion_refuses_is_told_as_the_cause(error):
         def __array__(self, dtype=None, copy=None):
             raise error
 
-    with pytest.raises(TypeError, match="^target cannot be made an array: got Elsewhere$") as caught:
+    with pytest.raises(
+        TypeError, match="^target must be array_like, got Elsewhere, which NumPy cannot convert; "
+    ) as caught:
         softloss.cross_entropy(np.zeros((N, C)), Elsewhere())
     assert caught.value.__cause__ is error
 
@@ -307,7 +313,7 @@ def outputs_of(function):
     "function, output", [(f, o) for f in FUNCTIONS for o in outputs_of(f)], ids=lambda value: str(value)
 )
 def test_outputs_that_share_memory_with_an_argument(function, output):
-    """Refused, or right: the result of the same call on copies."""
+    """The call raises an error, or gives the result of the same call on copies."""
     positional, options = good_call(function)
     names = list(inspect.signature(FUNCTIONS[function]).parameters)
     arrays = dict(zip(names, positional, strict=False)) | options
@@ -341,7 +347,7 @@ def test_outputs_that_share_memory_with_an_argument(function, output):
 
 
 class Changes:
-    """A number that does something when it is read."""
+    """A number that runs code when it is read."""
 
     def __init__(self, value, action):
         self.value, self.action = value, action
@@ -364,7 +370,7 @@ class Changes:
 @pytest.mark.parametrize("option, value", [("axis", -1), ("temperature", 1.0), ("dtype", "f8")])
 @pytest.mark.parametrize("victim", ["x", "where", "out"])
 def test_options_that_reshape_an_array(victim, option, value):
-    """Views of an array's shape are taken when no foreign code can run any more."""
+    """The shape of an array is read after the last Python code that a call may run."""
     for shape in [(C, N), (N * C,), (1,) * 20 + (N * C,)]:
         arrays = {"x": np.full((N, C), 0.25), "where": np.ones((N, C), bool), "out": np.full((N, C), 7.0)}
 
@@ -380,7 +386,7 @@ def test_options_that_reshape_an_array(victim, option, value):
 @pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 @pytest.mark.parametrize("function", ["softmax", "log_softmax", "sigmoid", "log_sigmoid", "logsumexp"])
 def test_a_dtype_that_reshapes_the_input(function):
-    """The result has the shape that is left, not one read from memory that NumPy has given back."""
+    """The result has the current shape, not one read from memory that NumPy has freed."""
     x = np.full((N, C), 0.25)
 
     def reshape():
@@ -400,13 +406,13 @@ def test_a_dtype_that_reshapes_the_input(function):
 
 
 def resident_bytes():
-    """Bytes of memory that the process has made its own; pages of files come and go as the system likes."""
+    """Private memory of the process in bytes; pages of files do not count."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon:"))
 
 
 def grown_over(calls, count, rounds=4):
-    """Bytes by which the process has grown over `count` calls, taken in turn; warm before.
+    """Bytes by which the process has grown over `count` alternating calls, after a warm-up.
 
     The least of some rounds: a leak grows the process in each, an allocator or a huge page now and then.
     """
@@ -466,7 +472,7 @@ def test_a_hundred_thousand_good_calls_leak_nothing():
 @own_allocator
 @needs_proc
 def test_large_results_leak_nothing():
-    """Results from the pool of recycled memory: what is held stays within the limit."""
+    """Results from the pool of recycled memory: the pool stays within its limit."""
     x = np.zeros((400, 1000))
     assert (
         grown_over([lambda: softloss.softmax(x), lambda: softloss.cross_entropy_and_grad(x, x + 1e-3)], 300) < 8 << 20

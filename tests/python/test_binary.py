@@ -22,13 +22,13 @@ both = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 
 
 def scores(loss, shape, dtype, seed=0):
-    """What the loss takes as its first argument: logits, or probabilities with 0 and 1 among them."""
+    """The first argument of the loss: logits, or probabilities that include 0 and 1."""
     x = values("normal", shape, np.float64, seed)
     return (x if loss is bce_logits else np.clip(x / 6 + 0.5, 0, 1)).astype(dtype)
 
 
 def soft_targets(shape, dtype=np.float64, seed=0):
-    """In [0, 1], both ends among them."""
+    """Targets in [0, 1], including both ends."""
     return np.clip(np.random.default_rng(seed).uniform(-0.5, 1.5, shape), 0, 1).astype(dtype)
 
 

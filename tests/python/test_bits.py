@@ -36,13 +36,14 @@ LONG_ROWS = {
     "cross_entropy": lambda x, label: softloss.cross_entropy(x, label, reduction="none"),
     "gradient in place": lambda x, label: softloss.cross_entropy_and_grad(x, label, grad_out=x, temperature=0.7),
     "Hessian": lambda x, label: softloss.cross_entropy_grad_hess(x, label),
+    "focal Hessian": lambda x, label: softloss.softmax_focal_loss_grad_hess(x, label, hess_min=-np.inf),
 }
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ml_dtypes.bfloat16])
 @pytest.mark.parametrize("kind", ["normal", "one large", "equal", "nan", "inf", "-inf"])
 def test_a_long_row_is_shared(kind, dtype):
-    """Rows fewer than the threads have the bits that one thread gives them."""
+    """Fewer rows than threads: the bits are those of one thread."""
     n, rows = 300_007, 2 if dtype == "f4" else 1
     x = 4 * np.random.default_rng(0).standard_normal((rows, n))
     x[:, n // 3] = {"one large": 60, "nan": np.nan, "inf": np.inf}.get(kind, 0)
@@ -60,7 +61,7 @@ def test_a_long_row_is_shared(kind, dtype):
 
 @pytest.mark.parametrize("n, dtype", [(2_500_123, "f4"), (8_000_001, "f4"), (2_500_123, "f8")])
 def test_the_longest_rows_are_shared(n, dtype):
-    """More chunks in a part than their sums are kept of; results that are written past the caches."""
+    """More chunks in a block than it keeps sums of; results that are stored non-temporally."""
     x = 4 * np.random.default_rng(0).standard_normal(n).astype(dtype)
     for name, function in LONG_ROWS.items():
         with softloss.threads(1):

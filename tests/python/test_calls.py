@@ -1,4 +1,4 @@
-"""Functions are called without the frame of a Python function, and are Python functions in everything else.
+"""Functions are called without a Python frame, but otherwise behave like Python functions.
 
 Lives here: every way to hand over arguments, and what a function tells of itself. Must not: values of results.
 """
@@ -8,6 +8,7 @@ import functools
 import inspect
 import pickle
 import pydoc
+import types
 import weakref
 
 import numpy as np
@@ -20,13 +21,13 @@ X = np.array([0.1, 1.0, 2.1], np.float32)
 
 
 def not_interned(text):
-    """A keyword that is told from others by its letters alone: the shortcut leaves such a call to the function."""
+    """Keywords that are not interned strings: the call goes to the Python function."""
     return bytes(text, "ascii").decode()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_body_gives_core_each_argument_in_its_place(name, monkeypatch):
-    """The shortcut takes this order for granted; that there are as many, _core sees."""
+    """The frameless call relies on this order; _core checks the number of arguments."""
     calls = []
 
     class Recorder:
@@ -65,6 +66,65 @@ def test_has_no_other_instances():
     for make in (kind, functools.partial(object.__new__, kind)):
         with pytest.raises(TypeError):
             make()
+
+
+def positional_only_with_default(x, axis=-1, /, *, where=None, temperature=1.0, out=None, dtype=None): ...
+
+
+def positional_without_default(x, /, axis, *, where=None, temperature=1.0, out=None, dtype=None): ...
+
+
+def keyword_without_default(x, /, axis=-1, *, where, temperature=1.0, out=None, dtype=None): ...
+
+
+def no_keyword_with_default(x, /, axis=-1, *, where, temperature, out, dtype): ...
+
+
+def unknown(x, /): ...
+
+
+def any_positional(x, /, *rest): ...
+
+
+def any_keyword(x, /, axis=-1, **options): ...
+
+
+def seventeen(a, b=1, c=1, d=1, e=1, f=1, g=1, h=1, i=1, j=1, k=1, l=1, m=1, n=1, o=1, p=1, q=1, /): ...  # noqa: E741
+
+
+@pytest.mark.parametrize(
+    "function, reason",
+    [
+        (positional_only_with_default, "a positional-only argument has a default"),
+        (positional_without_default, "an argument has no default"),
+        (keyword_without_default, "the keyword-only argument where has no default"),
+        (no_keyword_with_default, "the keyword-only argument where has no default"),
+        (any_positional, r"it takes \*args or \*\*kwargs"),
+        (any_keyword, r"it takes \*args or \*\*kwargs"),
+        (seventeen, "it has more than 16 arguments"),
+        (len, "it is not a Python function"),
+        (softloss.softmax, "it is not a Python function"),
+        (None, "it is not a Python function"),
+        (unknown, "_core has no function of positional arguments named unknown"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "") if callable(value) else "",
+)
+def test_what_cannot_be_called_without_a_frame_is_refused(function, reason):
+    """The error comes at construction: calls would use a wrong default, or none."""
+    if isinstance(function, types.FunctionType) and function is not unknown:
+        function.__name__ = "softmax"  # for which _core has a function
+    message = f"^a function cannot be called without a frame: {reason}$"
+    with pytest.raises(TypeError, match=message):
+        _core.frameless(function)
+    with pytest.raises(TypeError, match=message):
+        _core.frameless_with(softloss.TopK, function)
+
+
+def test_settings_cannot_be_called_without_a_frame():
+    def set_num_threads(n, /): ...  # pybind11's own, with another way to be called
+
+    with pytest.raises(TypeError, match="_core has no function of positional arguments named set_num_threads"):
+        _core.frameless(set_num_threads)
 
 
 def test_keywords():
@@ -114,9 +174,9 @@ def test_becomes_a_method():
 
 
 def test_type_of_results_must_be_one_of_tuples():
-    with pytest.raises(TypeError, match="type of tuples"):
+    with pytest.raises(TypeError, match="subclass of tuple"):
         _core.softmax_topk(X, 1, -1, 1.0, int)
-    with pytest.raises(TypeError, match="type of tuples"):
+    with pytest.raises(TypeError, match="subclass of tuple"):
         _core.softmax_topk(X, 1, -1, 1.0, 3)
 
 

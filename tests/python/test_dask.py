@@ -47,7 +47,7 @@ def labels(shape, classes, seed=1):
 
 
 def drop_subnormals(got, true, dtype):
-    """softmax promises its error where the result is a normal number."""
+    """The error bound of softmax holds if the result is a normal number."""
     normal = ~(abs(true) < np.finfo(dtype).tiny)
     return np.where(normal, got, 0).astype(dtype), np.where(normal, true, 0)
 
@@ -189,6 +189,78 @@ def test_errors_that_need_no_data_are_raised_at_once(arguments, options, error, 
 def test_refused_dtypes_are_refused_at_once():
     with pytest.raises(TypeError, match="complex"):
         softloss.dask.softmax(da.zeros((2, 4), chunks=2, dtype=complex))
+
+
+# ---- chunks of unknown size -----------------------------------------------------------------------------------------
+
+
+def some_rows(x, chunks):
+    """All rows except two, as a dask array of unknown length."""
+    keep = np.arange(len(x)) % 7 != 3
+    lazy = da.from_array(x, chunks=chunks)[da.from_array(keep, chunks=chunks[0])]
+    assert np.isnan(lazy.shape[0])
+    return lazy, x[keep]
+
+
+@pytest.mark.parametrize("chunks", [(4, 3), (4, 6), (12, 2)])
+def test_chunks_of_unknown_size(chunks):
+    rng = np.random.default_rng(10)
+    logits, x = some_rows(rng.standard_normal((12, 6)), chunks)
+    soft, q = some_rows(strategies.probabilities((12, 6), np.float64, seed=3), (chunks[0], 4))
+    hard, y = some_rows(labels(12, 6), chunks[:1])
+    sample_weight, s = some_rows(rng.uniform(0.5, 2, 12), chunks[:1])
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        got = getattr(softloss.dask, name)(logits).compute()
+        np.testing.assert_allclose(got, getattr(softloss, name)(x), rtol=1e-14)
+    np.testing.assert_allclose(softloss.dask.softmax(logits.T, 0).compute(), softloss.softmax(x.T, 0), rtol=1e-14)
+    for lazy, target in ((hard, y), (soft, q)):
+        for weights, plain in (({}, {}), ({"sample_weight": sample_weight}, {"sample_weight": s})):
+            for reduction in ("none", "mean", "sum"):
+                got = softloss.dask.cross_entropy(logits, lazy, reduction=reduction, **weights).compute()
+                expected = softloss.cross_entropy(x, target, reduction=reduction, **plain)
+                np.testing.assert_allclose(got, expected, rtol=1e-14)
+    got = softloss.dask.cross_entropy(logits.T, hard, axis=0).compute()
+    np.testing.assert_allclose(got, softloss.cross_entropy(x, y), rtol=1e-14)
+
+
+def test_chunks_of_unknown_size_that_do_not_fit():
+    logits, _ = some_rows(np.zeros((12, 6)), (4, 3))
+    hard, _ = some_rows(np.zeros(12, int), (6,))
+    for target in (hard, np.zeros(10, int)):
+        with pytest.raises(
+            ValueError, match="^target has . chunks? along axis 0, but logits has 3, .*compute_chunk_sizes"
+        ):
+            softloss.dask.cross_entropy(logits, target)
+    with pytest.raises(ValueError, match=r"^logits has chunks of unknown size along axis 0; call logits\.compute"):
+        softloss.dask.cross_entropy(logits, np.zeros(6, int), axis=0)
+    with pytest.raises(ValueError, match="does not fit"):
+        softloss.dask.cross_entropy(logits, np.zeros((12, 5)))
+    bad, _ = some_rows(np.full(12, 6), (4,))
+    with pytest.raises(IndexError, match=r"in the block of target \(\d,\): target\[0\] = 6 is out of range"):
+        softloss.dask.cross_entropy(logits, bad).compute()
+
+
+class Labelled:
+    """As xarray.DataArray."""
+
+    def __init__(self, data):
+        self.data, self.dtype, self.shape, self.chunks = data, data.dtype, data.shape, data.chunks
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "cross_entropy"])
+def test_other_objects_than_dask_arrays(name):
+    function, target = getattr(softloss.dask, name), ([0, 1],) if name == "cross_entropy" else ()
+    argument = "logits" if target else "x"
+    lazy = da.zeros((2, 3), chunks=2)
+    for x, kind, line in (
+        (np.zeros((2, 3)), "ndarray", f"dask.array.asarray({argument})"),
+        ([[0.0] * 3] * 2, "list", f"dask.array.asarray({argument})"),
+        (Labelled(lazy), "Labelled", f"{argument}.data"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            function(x, *target)
+        assert str(caught.value) == f"{argument} must be a dask.array.Array, got {kind}; pass {line}"
+        function(eval(line, {"dask": dask, argument: x}), *target).compute()
 
 
 # ---- recipes --------------------------------------------------------------------------------------------------------

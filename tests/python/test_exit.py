@@ -1,4 +1,4 @@
-"""Signals and the end of the interpreter, each in a process of its own under a limit of time.
+"""Signals and the shutdown of the interpreter, each in its own process with a time limit.
 
 Lives here: Ctrl-C during a call, threads that are in a call when Python ends. Must not: fork.
 """
@@ -49,7 +49,7 @@ def finish(process):
 @posix
 @pytest.mark.parametrize("where", ["the main thread", "a thread"])
 def test_ctrl_c_during_a_call(where):
-    """KeyboardInterrupt comes when the call ends, not at the end of the program."""
+    """KeyboardInterrupt is raised when the call ends, not at the end of the program."""
     code = """
 if sys.argv[1] == "a thread":
     threading.Thread(target=forever, args=(0,), daemon=True).start()
@@ -69,7 +69,7 @@ except KeyboardInterrupt:
 
 @posix
 def test_ctrl_c_stops_a_loop_at_the_call_it_meets():
-    """Whatever function it meets: no second call ends after the signal has come."""
+    """In any function: no second call completes after the signal."""
     code = """
 def interrupt():
     time.sleep(0.05)
@@ -108,7 +108,7 @@ print("done")
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "1 / 0"])
 def test_daemon_threads_in_a_call_at_exit(end):
-    """Python ends under threads that are in calls: no crash, and its own exit status. Ten times, at other moments.
+    """Python shuts down while threads are in calls: no crash, and the right exit status. Ten times, at other moments.
 
     Python 3.10 may itself read freed memory in a thread that waits for the GIL meanwhile (its gh-110052): on one core
     in 1 process of 170, hence hardly ever in two of ten. Later ones do not free what it reads.
@@ -131,7 +131,7 @@ print("end", flush=True)
 
 
 def test_a_daemon_thread_in_its_first_call_at_exit():
-    """Nothing is looked up by it: a thread that Python ends in an import below C++ takes the process with it."""
+    """Calls import nothing: if Python ends a thread in an import below C++, the process ends, too."""
     code = """
 import builtins, types
 import_module, entered = builtins.__import__, threading.Event()
@@ -153,7 +153,7 @@ print(entered.wait(0.5))
 
 
 def test_results_that_outlive_the_module():
-    """Arrays in recycled memory are freed after everything else."""
+    """Arrays in recycled memory may be freed last of all."""
     code = """
 import atexit, builtins
 builtins.kept = [softloss.softmax(x) for _ in range(3)]

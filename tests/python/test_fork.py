@@ -70,7 +70,7 @@ def test_children_that_set_the_number_of_threads(expected):
 
 
 def test_forks_while_threads_are_in_calls(expected):
-    """Whatever a thread holds at that moment, the pool's mutex or memory, the child must not wait for it."""
+    """The child must not wait for the mutex of the pool or for memory, whoever holds them during the fork."""
     stop = threading.Event()
 
     def call():
@@ -116,7 +116,7 @@ def test_joblib(backend, expected):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_threads_of_another_user_of_the_same_openmp():
-    """A library that shares our OpenMP has used it before the fork, softloss has not: run in a process of its own."""
+    """Another library, but not softloss, has used the shared OpenMP before the fork: run in its own process."""
     with open("/proc/self/maps") as file:
         library = next(iter(re.findall(r"\S*/lib[gi]?omp\S*", file.read())), None)
     if library is None:

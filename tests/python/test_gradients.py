@@ -1,4 +1,4 @@
-"""Gradients and Hessians: against PyTorch's autograd, against mpmath where it is hard, and every edge.
+"""Gradients and Hessians: against PyTorch's autograd, hard inputs against mpmath, and edge cases.
 
 Every option, dtype and layout is in test_matrix.py, errors are in test_errors.py.
 """
@@ -55,7 +55,7 @@ def test_signature_is_that_of_the_loss_and_grad_out(name):
     "name, signature",
     {
         "cross_entropy_grad_hess": "(logits, target, /, *, axis=-1, weight=None, sample_weight=None, "
-        "ignore_index=-100, hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
+        "ignore_index=-100, label_smoothing=0.0, hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
         "binary_cross_entropy_with_logits_grad_hess": "(logits, target, /, *, weight=None, pos_weight=None, "
         "hess_scale=1.0, hess_min=0.0, grad_out=None, hess_out=None)",
         "softmax_backward": "(y, dy, /, axis=-1, *, out=None)",
@@ -83,7 +83,7 @@ def torch_gradient(function, x, *operands, **options):
 
 
 def assert_near(actual, expected, dtype, context=""):
-    """PyTorch's own error is several units of the largest element."""
+    """The error of PyTorch itself is several units of the largest element."""
     tolerance = {np.float32: 1e-5, np.float64: 1e-13}[dtype]
     atol = tolerance * np.max(np.abs(expected), initial=0, where=np.isfinite(expected))
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=atol, err_msg=str(context))
@@ -228,7 +228,7 @@ def assert_pairs(actual, true, dtype, limit, context):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", HARD_ROWS)
 def test_hard_rows_are_mpmaths(kind, dtype):
-    """Every label, on the maximum and off it: each element of the gradient keeps its relative accuracy."""
+    """Every label, at the maximum or not: each element of the gradient is accurate relative to itself."""
     row = np.array(HARD_ROWS[kind], dtype)
     for label in range(len(row)):
         grad, hess = exact_class_row(row, label)
@@ -237,6 +237,36 @@ def test_hard_rows_are_mpmaths(kind, dtype):
         actual = softloss.cross_entropy_grad_hess(row[None], [label])
         assert_pairs(actual.grad[0], grad, dtype, 3, f"{kind}, label {label}")
         assert_pairs(actual.hess[0], hess, dtype, 4, f"Hessian, {kind}, label {label}")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_soft_hessians_are_mpmaths(smoothing, dtype):
+    """Rows of the target that do not sum to 1, and class weights: hess = sum(w q) p (1 - p)."""
+    rng = np.random.default_rng(3)
+    for kind, row in HARD_ROWS.items():
+        x, n = np.array(row, dtype), len(row)
+        target, weight = (rng.random(n) / n).astype(dtype), rng.uniform(0.5, 1, n).astype(dtype)
+        with mpmath.workdps(700):
+            q = [mpmath.mpf(float(each)) * (1 - mpmath.mpf(smoothing)) + mpmath.mpf(smoothing) / n for each in target]
+            total = mpmath.fsum(mpmath.mpf(float(w)) * each for w, each in zip(weight, q, strict=True))
+            e = [mpmath.exp(mpmath.mpf(float(each))) for each in x]
+            p = [each / mpmath.fsum(e) for each in e]
+            hess = as_pairs([total * each * (1 - each) for each in p])
+        actual = softloss.cross_entropy_grad_hess(x[None], target[None], weight=weight, label_smoothing=smoothing)
+        assert_pairs(actual.hess[0], hess, dtype, 4, kind)
+        true = reference.cross_entropy_grad_hess(x[None], target[None], weight=weight, label_smoothing=smoothing)
+        reference.assert_ulps(actual.grad, true.grad, 3, kind, true.scale)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_one_hot_targets_have_the_hessian_of_their_labels(dtype):
+    x, target = values("normal", (50, 7), dtype), labels(50, 7)
+    one_hot, weight = np.eye(7, dtype=dtype)[target], np.arange(1, 8)
+    expected = softloss.cross_entropy_grad_hess(x, target, weight=weight)
+    actual = softloss.cross_entropy_grad_hess(x, one_hot, weight=weight)
+    assert_near(actual.grad, expected.grad, dtype)
+    np.testing.assert_allclose(actual.hess, expected.hess, rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -255,7 +285,7 @@ def test_hard_logits_of_binary_losses_are_mpmaths(dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_tiny_gradients_keep_their_relative_accuracy(dtype):
-    """At a loss of nearly 0 the gradient at the label is minus the loss, to the first order."""
+    """If the loss is nearly 0, the gradient at the label is minus the loss, to first order."""
     for gap in (15.0, 20.0, 40.0, 80.0):
         for classes in (2, 10, 1000):
             logits = np.zeros((1, classes), dtype)
@@ -323,7 +353,7 @@ def test_long_rows(dtype):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_weights_of_many_rows_add_no_error(reduction, seed):
-    """The weights, the temperature and what a mean divides by are one factor. float64, the dtype of the computation."""
+    """Weights, temperature and the denominator of the mean are one factor. float64, the dtype of the computation."""
     rng = np.random.default_rng(seed)
     x, target = 3 * rng.standard_normal((3000, 5)), labels(3000, 5, seed)
     several = {"weight": rng.random(5), "sample_weight": rng.random(3000), "temperature": 1.3}
@@ -347,7 +377,7 @@ def test_weights_that_add_up_to_nothing_leave_no_gradient(dtype):
 
 
 def test_options_of_soft_targets_add_no_error():
-    """Each is a factor of p, the target or both, which may cancel in part. float64, the dtype of the computation."""
+    """Each multiplies p, the target or both, which may partly cancel. float64, the dtype of the computation."""
     rng = np.random.default_rng(2)
     x, target = rng.uniform(-4, 4, (1000, 100)), rng.random((1000, 100))
     target /= target.sum(-1, keepdims=True)
@@ -449,8 +479,10 @@ def test_ignored_rows_have_no_gradient(name):
             assert np.all(grad[[1, 4]] == 0)
             kept = with_grad(name, np.delete(x, [1, 4], 0), np.delete(target, [1, 4]), **options).grad
             np.testing.assert_array_equal(np.delete(grad, [1, 4], 0), kept)
-    hess = softloss.cross_entropy_grad_hess(poisoned, target, hess_min=0.125).hess
-    assert np.all(hess[[1, 4]] == 0.125)
+    for least, expected in ((0.125, 0.125), (-INF, 0)):
+        for function in (softloss.cross_entropy_grad_hess, softloss.softmax_focal_loss_grad_hess):
+            hess = function(poisoned, target, hess_min=least).hess
+            assert np.all(hess[[1, 4]] == expected)
 
 
 @pytest.mark.parametrize("name", CLASS_LOSSES)
@@ -460,7 +492,7 @@ def test_nothing_to_average_has_the_gradient_zero(name):
         for empty in (NAN, 0.0):
             loss, grad = with_grad(name, x, target, empty=empty, **options)
             assert np.isnan(loss) if np.isnan(empty) else loss == 0
-            np.testing.assert_array_equal(grad, np.zeros((3, 4), np.float32), strict=True)
+            reference.assert_identical(grad, np.zeros((3, 4), np.float32))
 
 
 @pytest.mark.parametrize("name", [*CLASS_LOSSES, *BINARY_LOSSES])
@@ -469,7 +501,7 @@ def test_no_rows(name):
         target = np.zeros(shape) if name in BINARY_LOSSES else np.zeros(shape[:-1], int)
         loss, grad = with_grad(name, np.zeros(shape, np.float32), target)
         assert np.isnan(loss)
-        np.testing.assert_array_equal(grad, np.zeros(shape, np.float32), strict=True)
+        reference.assert_identical(grad, np.zeros(shape, np.float32))
     if name in BINARY_LOSSES:
         assert softloss.binary_cross_entropy_with_logits_grad_hess(np.zeros((0, 3)), 1).hess.shape == (0, 3)
     else:
@@ -502,7 +534,7 @@ def test_one_row_and_one_element():
 
 
 def test_known_hessians():
-    """XGBoost's objectives: softprob has the factor 2 and the floor 1e-16."""
+    """XGBoost's objectives: softprob has hess_scale 2 and hess_min 1e-16."""
     p = np.array([0.5, 0.25, 0.25])
     grad, hess = softloss.cross_entropy_grad_hess(np.log(p)[None], [1], hess_scale=2.0, hess_min=1e-16)
     np.testing.assert_allclose(grad, [[0.5, -0.75, 0.25]], rtol=1e-15)
@@ -516,7 +548,7 @@ def test_known_hessians():
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_gradients_of_the_transforms_sum_to_zero(name, dtype):
-    """Softmax does not change when all of its inputs grow by the same."""
+    """Softmax does not change if a constant is added to all inputs."""
     for n in (1, 5, 100):
         x, dy = values("normal", (4, n), dtype), values("normal", (4, n), dtype, 1)
         dx = getattr(softloss, f"{name}_backward")(getattr(softloss, name)(x), dy)
@@ -527,5 +559,23 @@ def test_gradients_of_the_transforms_sum_to_zero(name, dtype):
 def test_backward_of_empty_arrays_and_scalars(name):
     function = getattr(softloss, name)
     for shape in ((0,), (3, 0), (0, 3)):
-        np.testing.assert_array_equal(function(np.zeros(shape), np.zeros(shape)), np.zeros(shape), strict=True)
+        reference.assert_identical(function(np.zeros(shape), np.zeros(shape)), np.zeros(shape))
     assert function(1.0 if name == "softmax_backward" else 0.0, 3.0) == 0
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("n", [1, 3, 40, 64, 200])
+def test_backward_of_nan(name, n, dtype):
+    """A NaN in a row of either argument makes that row NaN, along and across the vectors, and no other."""
+    x, dy = values("normal", (40, n), dtype), values("normal", (40, n), dtype, 1)
+    y, backward = getattr(softloss, name)(x), getattr(softloss, f"{name}_backward")
+    expected = backward(y, dy)
+    places = [(0, 0), (7, n // 2), (20, int(y[20].argmax())), (39, n - 1)]
+    for argument in (y, dy):
+        for row, column in places:
+            before, argument[row, column] = argument[row, column], np.nan
+            for dx in (backward(y, dy), backward(y.copy("F"), dy.copy("F"))):
+                assert np.isnan(dx[row]).all(), (row, column)
+                np.testing.assert_array_equal(np.delete(dx, row, 0), np.delete(expected, row, 0))
+            argument[row, column] = before

@@ -24,7 +24,7 @@ def test_the_gil_stays_off() -> None:
 
 
 def calls(x: NDArray[Any], labels: NDArray[Any]) -> list[NDArray[Any]]:
-    """Results of functions that reach each part: kernels, recycled memory, errors."""
+    """Results of functions that use each part: kernels, recycled memory, errors."""
     results = [softloss.softmax(x), softloss.logsumexp(x), softloss.softmax(x.astype(np.float16))]
     results += softloss.cross_entropy_and_grad(x, labels)
     results += softloss.token_logprobs(x, labels, top_k=3)
@@ -50,7 +50,7 @@ def test_threads_get_what_one_gets() -> None:
 
 
 def test_the_first_calls_come_at_once() -> None:
-    """What is made at the first use is made once: in fresh processes, where no thread waits for another."""
+    """Objects that the first call creates are created once, even if several threads make it at the same time."""
     code = """
 import threading
 import ml_dtypes, numpy as np, softloss

@@ -33,7 +33,7 @@ def usable_isas() -> list[str]:
 
 
 def config_with(**environment: str) -> str:
-    """What a new process prints of its instruction set."""
+    """The instruction set that a new process reports."""
     code = "import softloss; print(softloss.show_config('dicts')['isa'])"
     without = {name: value for name, value in os.environ.items() if name != "SOFTLOSS_ISA"}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Arrays of more than 2^31 elements: what lies beyond is read and written at its place.
+"""Arrays of more than 2^31 elements: elements beyond that are read and written correctly.
 
 Lives here: calls on 4 GiB of float16, which take seconds each. On demand: SOFTLOSS_TEST_LARGE=1 pytest -k large
 Must not: anything that a smaller array shows as well.
@@ -19,7 +19,7 @@ TAIL = 5  # of the last rows
 
 @pytest.fixture
 def x():
-    """float16 zeros, but for the first row and the last ones."""
+    """float16 zeros, except for the first row and the last rows."""
     array = np.zeros((ROWS, CLASSES), np.float16)
     rng = np.random.default_rng(0)
     array[0], array[-TAIL:] = rng.standard_normal(CLASSES), rng.standard_normal((TAIL, CLASSES))
@@ -28,7 +28,7 @@ def x():
 
 
 def ends(array):
-    """The first row, one before the last ones, and these."""
+    """The first row, one row of the middle, and the last rows."""
     return np.concatenate([array[:1], array[-TAIL - 1 :]])
 
 
@@ -98,5 +98,5 @@ def test_one_large_row():
     scores = softloss.token_logprobs(x, n - 50, top_k=1)
     assert (scores.argmax, scores.rank, scores.top_index[0]) == (n - 1, 2, n - 1)
     np.testing.assert_allclose(scores.logprob, 8 - true, rtol=1e-6)
-    with pytest.raises(IndexError, match=f"axis of {n} classes"):
+    with pytest.raises(IndexError, match=f"out of range for {n} classes"):
         softloss.cross_entropy(x, n)

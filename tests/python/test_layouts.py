@@ -1,4 +1,4 @@
-"""Memory layouts: the same bits from every one of them, and no copy of the whole input.
+"""Memory layouts: all give the same bits, and none copies the whole input.
 
 Lives here: strides, byte order, alignment, read-only memory, files, memory use. Must not: accuracy.
 """
@@ -13,6 +13,8 @@ import pytest
 import softloss
 from hypothesis import given
 from hypothesis import strategies as st
+from operations import OPERATIONS
+from softloss import _core
 from strategies import FLOATS, HALVES, LAYOUTS, masks, probabilities, shapes, values
 
 ROWWISE = ["softmax", "log_softmax", "logsumexp"]
@@ -93,7 +95,7 @@ def test_strides_of_zero(dtype):
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 def test_columns_of_a_wider_table(dtype):
-    """Rows of adjacent elements at every distance, and every first column."""
+    """Rows of adjacent elements with every row stride, and from every first column."""
     table = values("normal", (20, 100), dtype)
     for first, count in itertools.product((0, 1, 2, 3, 7), (1, 2, 5, 16, 33, 64, 70)):
         view = table[:, first : first + count]
@@ -104,7 +106,7 @@ def test_columns_of_a_wider_table(dtype):
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 def test_records_and_complex_parts(dtype):
-    """Strides that are no multiple of the item's size, as fields of packed records have them."""
+    """Strides that are not a multiple of the item size, as of fields of packed records."""
     records = np.zeros((9, 50), [("tag", "u1"), ("x", dtype), ("more", "u2")])
     records["x"] = values("normal", (9, 50), dtype)
     for name in ROWWISE + ELEMENTWISE:
@@ -114,12 +116,107 @@ def test_records_and_complex_parts(dtype):
     assert softloss.cross_entropy(records["x"], target) == softloss.cross_entropy(records["x"].copy(), target)
 
 
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.outputs], ids=str)
+def test_outputs_beside_their_inputs(operation):
+    """Columns of one table and fields of one record share no element, though their extents cross."""
+    shape, axis = (7, 5), 1 if operation.has_axis else -1
+    operands = operation.operands(shape, np.float64, axis)
+    expected = operation(*operands, axis=axis)
+    shapes = [y.shape for y in operation.written(expected)]
+    floats = [i for i, x in enumerate(operands) if x.shape == shape and x.dtype == np.float64]
+    of_one = shapes[0] == shape
+
+    columns = np.zeros((7, 5 * (len(floats) + len(shapes))))
+    places = [columns[:, 5 * k : 5 * k + 5] for k in range(len(floats) + len(shapes))]
+    names = [f"f{k}" for k in range(len(floats) + len(shapes))]
+    record = np.zeros(shape, [("tag", "u1"), *((name, "f8") for name in names)])
+    for arrays in (places, places[::-1], [record[name] for name in names]):
+        given = list(operands)
+        for i, x in zip(floats, arrays, strict=False):
+            x[...] = operands[i]
+            given[i] = x
+        outputs = [x if of_one else x[:, 0] for x in arrays[len(floats) :]]
+        options = dict(zip(operation.outputs, outputs, strict=True))
+        for y, true in zip(operation(*given, axis=axis, **options), expected, strict=True):
+            assert bits(y) == bits(true)
+        assert all(bits(x) == bits(operands[i]) for i, x in zip(floats, arrays, strict=False))
+
+
 def test_many_dimensions():
     shape = (2, 1, 2, 1, 1, 3, 1, 2, 1, 1, 2, 1, 1, 1, 2, 1)
     x = values("normal", shape)
     for axis in range(-len(shape), len(shape)):
         moved = np.moveaxis(x, axis, -1).copy()
         assert bits(softloss.softmax(x, axis)) == bits(np.moveaxis(softloss.softmax(moved), -1, axis).copy())
+
+
+# Rows longer than the kernels take unless their elements are adjacent, in several blocks and a rest.
+LONG = (35, 16384 + 77)
+OTHER_LAYOUTS = sorted(set(LAYOUTS) - {"C", "read-only", "memmap"})
+
+
+def long_case(dtype):
+    rng = np.random.default_rng(5)
+    x = values("normal", LONG, dtype)
+    x[3, 5] = np.nan
+    x[4, :] = -np.inf
+    x[5, -1] = np.inf
+    return x, rng.integers(LONG[1], size=LONG[0]), rng.random(LONG) < 0.9
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_transforms_of_long_rows_of_any_layout(dtype, layout):
+    x, _, mask = long_case(dtype)
+    mask[6], mask[:, 9] = False, False
+    lay_out = LAYOUTS[layout]
+    for name in ROWWISE:
+        function = getattr(softloss, name)
+        assert bits(function(lay_out(x))) == bits(function(x)), name
+        expected = function(x, where=mask)
+        for where in (mask, lay_out(mask)):
+            assert bits(function(lay_out(x), where=where)) == bits(expected), name
+        if name != "logsumexp":
+            for out in (np.zeros_like(x), np.zeros_like(x, order="F"), np.zeros((LONG[0], 2 * LONG[1]), dtype)[:, ::2]):
+                function(lay_out(x), where=lay_out(mask), out=out)
+                assert bits(out) == bits(expected), name
+                function(lay_out(x), out=out)
+                assert bits(out) == bits(function(x)), name
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_gradients_of_long_rows_of_any_layout(dtype, layout):
+    x, label, _ = long_case(dtype)
+    label[7] = -100
+    soft = probabilities(LONG, dtype, 3, 1)
+    lay_out = LAYOUTS[layout]
+    for target, options in ((label, {}), (label, {"label_smoothing": 0.1}), (soft, {})):
+        expected = softloss.cross_entropy_and_grad(x, target, reduction="none", **options)
+        for order in "CF":
+            out = np.zeros_like(x, order=order)
+            loss, _ = softloss.cross_entropy_and_grad(
+                lay_out(x), lay_out(target), reduction="none", grad_out=out, **options
+            )
+            assert bits(loss) == bits(expected.loss), (order, options)
+            assert bits(out) == bits(expected.grad), (order, options)
+    if np.dtype(dtype).itemsize >= 4:
+        expected = softloss.cross_entropy_grad_hess(x, label)
+        actual = softloss.cross_entropy_grad_hess(lay_out(x), label)
+        for a, b in zip(actual, expected, strict=True):
+            assert bits(a) == bits(b)
+
+
+@pytest.mark.parametrize("shape", [(100, 1), (100, 5), (1030, 7), (50, 100), (3, 200), (2, 20000), (20, 20000)])
+@pytest.mark.parametrize("dtype", ["i1", "u2", ">i4", "i8", ">u8", "?", "u1"])
+def test_integers_of_any_layout(dtype, shape):
+    x = np.random.default_rng(2).integers(0, 9, shape).astype(dtype)
+    label = np.random.default_rng(3).integers(shape[1], size=shape[0])
+    plain = x.astype(np.float64)
+    for view in (x, np.asfortranarray(x), x[::-1, ::-1].copy()[::-1, ::-1], np.repeat(x, 2, 1)[:, ::2]):
+        assert bits(softloss.logsumexp(view)) == bits(softloss.logsumexp(plain))
+        assert bits(softloss.softmax(view)) == bits(softloss.softmax(plain))
+        assert bits(softloss.cross_entropy(view, label)) == bits(softloss.cross_entropy(plain, label))
 
 
 MEMORY_SCRIPT = """
@@ -131,8 +228,8 @@ rows, classes = 4000, 4096
 x = np.zeros((rows, classes), np.float32)
 x[...] = np.arange(classes) % 7
 target, weight = np.zeros(rows, int), np.ones(classes)
-out, columns = np.ones_like(x), np.ones(classes, np.float32)
-views = [x, x[::-1, ::-1], x.T, x.view(">f4"), x.view(np.int32)]
+out, columns = np.ones_like(x), np.ones(10 * classes, np.float32)
+views = [x, x[::-1, ::-1], x.T, x.view(">f4"), x.view(np.int32), x.reshape(40960, -1).T]
 for small in (view[:20, :20] for view in views):
     softloss.cross_entropy(small, target[:20])
 before = peak()
@@ -167,8 +264,8 @@ def test_memory_beyond_input_and_output_is_small(isa):
 @pytest.mark.parametrize("dtype", ("float16", "float32", "float64"))
 @pytest.mark.parametrize("n", (700, 20011), ids=("short rows", "long rows"))
 def test_results_written_past_the_caches(n, dtype):
-    """Results of more than 24 MiB, whose rows begin anywhere in a line: the bits of each row alone."""
-    rows = (26 << 20) // (n * np.dtype(dtype).itemsize)
+    """Results whose rows begin anywhere in a line: the bits of each row alone."""
+    rows = _core.nontemporal_bytes // (n * np.dtype(dtype).itemsize) + 1
     rng = np.random.default_rng(n)
     x = rng.normal(scale=4, size=(rows, n)).astype(dtype)
     x[3, 5] = x[rows // 2, -1] = x[-1, 0] = np.nan

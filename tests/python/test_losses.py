@@ -1,4 +1,4 @@
-"""cross_entropy, categorical_cross_entropy, nll_loss: every combination of options against the oracle, every edge.
+"""cross_entropy, categorical_cross_entropy, nll_loss: all combinations of options against the oracle; edge cases.
 
 Errors are in test_errors.py, exact accuracy in test_accuracy.py, the binary losses in test_binary.py.
 """
@@ -6,6 +6,7 @@ Errors are in test_errors.py, exact accuracy in test_accuracy.py, the binary los
 import inspect
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
@@ -28,7 +29,7 @@ def oracle(name, *args, **kwargs):
 
 
 def scores(name, shape, dtype, seed=0, axis=-1):
-    """What the loss takes as its first argument."""
+    """The first argument of the loss."""
     if name == "categorical_cross_entropy":
         return probabilities(shape, dtype, seed, axis) * dtype(0.99) + dtype(0.01 / shape[axis])
     x = values("normal", shape, dtype, seed)
@@ -72,7 +73,7 @@ def option_matrix(name, rows, classes):
 
 
 def limit(options, soft_target):
-    """2 ULP for the loss of a row; a factor adds its rounding, and a sum over rows adds its own."""
+    """2 ULP for the loss of a row, more for the rounding of a factor and of a sum over rows."""
     factors = sum(options.get(name) is not None for name in ("weight", "sample_weight"))
     factors += bool(options.get("label_smoothing")) + (options.get("temperature", 1.0) != 1) + soft_target
     return 2 + factors / 2 + (options["reduction"] != "none")
@@ -137,11 +138,20 @@ def test_known_values():
 
 
 def test_losses_of_one_class_are_zero():
+    """And so are their gradients and Hessians, the log-probability and the entropy."""
     for dtype in FLOATS:
         for n in (1, 5, 100):
-            x = values("offset", (n, 1), dtype)
-            assert np.all(softloss.cross_entropy(x, np.zeros(n, int), reduction="none") == 0)
-            assert softloss.cross_entropy(x, np.ones((n, 1), dtype)) == 0
+            x, labels_ = values("offset", (n, 1), dtype), np.zeros(n, int)
+            for target in (labels_, np.ones((n, 1), dtype)):
+                for options in ({}, {"label_smoothing": 0.3}, {"temperature": 0.7}, {"weight": [0.3]}):
+                    loss, grad = softloss.cross_entropy_and_grad(x, target, reduction="none", **options)
+                    assert not loss.any(), options
+                    assert target is not labels_ and "weight" in options or not grad.any(), options
+            assert not np.any(softloss.cross_entropy_grad_hess(x, labels_, sample_weight=np.full(n, 0.3)))
+            scores_ = softloss.token_logprobs(x, labels_, top_k=1)
+            assert not scores_.logprob.any() and not scores_.entropy.any() and not scores_.top_logprob.any()
+            assert not softloss.log_softmax(x).any()
+            np.testing.assert_array_equal(softloss.logsumexp(x), x[:, 0])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -289,6 +299,39 @@ def test_ignored_rows_are_not_read(name):
             assert loss[2] == 0 and loss[5] == 0
             np.testing.assert_array_equal(loss, expected[1])
             assert call(name, x, target) == expected[0]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_probabilities_a_rounding_outside_0_and_1(dtype):
+    """As averages of classifiers, and mixed targets in float32, have them; with and without a gradient."""
+    eps = np.finfo(dtype).eps if dtype in FLOATS else ml_dtypes.finfo(dtype).eps
+    for units in (1, 4):
+        rough, exact = (
+            np.array([[1 + units * float(eps), -units * float(eps)]]).astype(dtype),
+            np.eye(2, dtype=dtype)[:1],
+        )
+        for name, rounded, meant in (
+            ("categorical_cross_entropy", (rough, [0]), (exact, [0])),
+            ("binary_cross_entropy", (rough, exact), (exact, exact)),
+            ("binary_cross_entropy", (exact, rough), (exact, exact)),
+            ("binary_cross_entropy_with_logits", (exact, rough), (exact, exact)),
+        ):
+            loss, true = (getattr(softloss, name)(*a, reduction="none") for a in (rounded, meant))
+            np.testing.assert_allclose(loss, true, rtol=1e-6, atol=8 * float(eps))
+            both = getattr(softloss, f"{name}_and_grad")(*rounded, reduction="none")
+            assert both.loss.tobytes() == loss.tobytes()
+    assert softloss.categorical_cross_entropy([1.0000000000000002, 0.0], 0) == 0
+
+
+def test_probabilities_of_other_classes_than_the_labels_are_not_looked_at():
+    """One rule with and without a gradient."""
+    for probs, label in (([[1.5, 0.5]], [1]), ([[np.nan, 0.25]], [1]), ([[-3, 0.5]], [1])):
+        loss = softloss.categorical_cross_entropy(probs, label)
+        assert loss == softloss.categorical_cross_entropy_and_grad(probs, label).loss
+        for function in (softloss.categorical_cross_entropy, softloss.categorical_cross_entropy_and_grad):
+            if not np.isnan(probs[0][0]):
+                with pytest.raises(ValueError, match=r"^probs\[0, 0\] = .* is outside \[0, 1\]$"):
+                    function(probs, [0])
 
 
 def test_losses_of_indices_read_the_label_alone():

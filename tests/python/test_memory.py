@@ -1,5 +1,5 @@
 """Memory beyond input and output: at most 1 MiB and 16 bytes for each row, for every loss, transform and layout, on
-one thread and on two.
+one thread and on two. Where rows are long, it may hold one row of each operand that is staged, and the class weights.
 
 A child process counts the pages that a call touches for the first time: no page is counted that was there before, none
 is missed that is given back before the call returns. Every call runs once beforehand, for its code, and in a thread of
@@ -24,7 +24,8 @@ pytestmark = [own_allocator, pytest.mark.skipif(sys.platform != "linux", reason=
 
 ROWS, CLASSES = 4, 128256
 MANY = 300_000
-LIMIT = (1 << 20) + 16 * 1024  # for 1024 rows; for the few here, the last part is that of pages in use in part
+# 16 bytes for 1024 rows, which are pages in use in part for the few here; two rows, and the class weights, in float64.
+LIMIT = (1 << 20) + 16 * 1024 + 3 * 8 * CLASSES
 SMALL = np.zeros((2, 3), np.float32)
 TEAM = np.zeros((1 << 12, 1 << 5), np.float32)[:, ::2]  # work for two threads
 LAYOUTS = {
@@ -72,7 +73,11 @@ def calls(dtype, lay_out):
             yield f"{name} {sorted(given)}", lambda a=(name, scores, given): getattr(f, a[0])(a[1], p, **a[2])
             yield f"{name}_and_grad", lambda a=(name, scores, given): getattr(f, a[0] + "_and_grad")(a[1], p, **a[2])
     yield "cross_entropy_grad_hess", lambda: f.cross_entropy_grad_hess(x, labels, **weights)
+    yield "cross_entropy_grad_hess of probabilities", lambda: f.cross_entropy_grad_hess(x, p, **weights)
     yield "binary grad_hess", lambda: f.binary_cross_entropy_with_logits_grad_hess(x, p, weight=weight)
+    hits = lay_out((numbers > 0).astype(numbers.dtype))
+    yield "sigmoid focal grad_hess", lambda: f.sigmoid_focal_loss_grad_hess(x, hits, weight=weight, alpha=0.25)
+    yield "softmax focal grad_hess", lambda: f.softmax_focal_loss_grad_hess(x, labels, **weights)
     for name in ("softmax", "log_softmax"):
         for given in with_and_without(where=mask, temperature=2.0, dtype=np.float64):
             yield f"{name} {sorted(given)}", lambda a=(name, given): getattr(f, a[0])(x, **a[1])
@@ -83,13 +88,18 @@ def calls(dtype, lay_out):
     yield "sigmoid", lambda: f.sigmoid(x)
     yield "softmax_backward", lambda: f.softmax_backward(p, x)
     yield "log_softmax_backward", lambda: f.log_softmax_backward(x, p)
+    yield "log_normalize", lambda: f.log_normalize(x)
+    yield "softmax_entropy", lambda: f.softmax_entropy(x)
+    yield "js_divergence", lambda: f.js_divergence(x, p)
+    yield "kl_divergence", lambda: f.kl_divergence(x, p)
+    yield "kl_divergence_and_grad", lambda: f.kl_divergence_and_grad(x, p)
     for k in (5, 200):
         yield f"token_logprobs {k}", lambda k=k: f.token_logprobs(x, labels, top_k=k)
         yield f"softmax_topk {k}", lambda k=k: f.softmax_topk(x, k)
 
 
 def calls_on_many_rows():
-    """(name, call) of losses that keep something for every row."""
+    """(name, call) of losses that need memory for every row."""
     rows = MANY
     x = np.broadcast_to(np.linspace(0.001, 0.019, 100, dtype=np.float32), (rows, 100))
     labels, sample_weight = np.arange(rows) % 100, np.ones(rows)
@@ -113,7 +123,7 @@ def calls_on_many_rows():
 
 
 def touched(call):
-    """Bytes that are touched for the first time, less those of the results."""
+    """Bytes of memory that the call uses for the first time, without those of the results."""
     result = []
 
     def work():
@@ -133,7 +143,7 @@ def touched(call):
 
 
 def report(several, limit, threads):
-    """Runs in the child: prints the calls that touch too much."""
+    """Runs in the child process: prints the calls that use too much memory."""
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: large pages would be counted as one
     softloss.set_num_threads(threads)
     softloss.set_cache_limit(0)
@@ -148,7 +158,7 @@ def report(several, limit, threads):
 
 
 def child(*arguments):
-    """What this file prints as a program. Memory that is given back goes to the system at once."""
+    """The output of this file as a program. Freed memory returns to the system at once."""
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, __file__, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Recycled memory of large results: plain arrays, never two of them on one buffer, never stale data, within the limit.
+"""Recycled memory of large results: ordinary arrays, one per buffer, without stale data, within the limit.
 
 Lives here: the pool of python/src/pool.cpp seen from outside. Must not: values of results beyond what tells stale ones.
 """
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import weakref
 
 import ml_dtypes
@@ -16,6 +17,7 @@ import pytest
 import softloss
 from operations import OPERATIONS
 from softloss import _core
+from workload import own_allocator
 
 MIB = 1 << 20
 LARGE = (512, 1024)  # 2 MiB of float32
@@ -23,7 +25,7 @@ LARGE = (512, 1024)  # 2 MiB of float32
 
 @pytest.fixture(autouse=True)
 def limit():
-    """An empty pool of 64 MiB. The setting of the session comes back, as far as it can be known."""
+    """An empty pool of 64 MiB. Afterwards the setting of the session is restored, as far as it is known."""
     softloss.empty_cache()
     softloss.set_cache_limit(64 * MIB)
     yield 64 * MIB
@@ -55,8 +57,7 @@ def test_results_are_plain_arrays(dtype):
         np.testing.assert_array_equal(y[:100], expected)
         y[...] = 0  # the owner may do with it what he likes
         assert y.reshape(-1).base is not None
-        copy = y.copy()
-        assert copy.flags.owndata
+        assert y.flags.owndata
         del y
 
 
@@ -71,8 +72,48 @@ def test_results_can_be_pickled_transposed_viewed_and_resized_to_a_copy():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_results_can_be_set_read_only_and_writeable_again(operation):
+    for y in operation(*operation.operands((256, 1100), np.float64, 1), axis=1):
+        if y.ndim:
+            y.flags.writeable = False
+            y.flags.writeable = True
+            y[...] = 0
+
+
+@pytest.mark.parametrize("rows", [1, 400, 513, 600, 5000])
+def test_results_can_be_resized(rows):
+    y = softloss.softmax(logits())
+    expected = y.copy()
+    y.resize((rows, LARGE[1]))
+    kept = min(rows, LARGE[0])
+    np.testing.assert_array_equal(y[:kept], expected[:kept])
+    assert not y[kept:].any()
+    other = softloss.softmax(logits(1))  # takes none of its memory
+    np.testing.assert_array_equal(y[:kept], expected[:kept])
+    del y
+    assert _core.cached_bytes() > 0
+    del other
+
+
+def test_the_size_of_results_is_known():
+    """sys.getsizeof and tracemalloc report the size of large results, as of small ones."""
+    small = softloss.softmax(np.zeros((2, 2)))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(2):  # fresh, then recycled
+            y = softloss.softmax(logits())
+            assert sys.getsizeof(y) - y.nbytes == sys.getsizeof(small) - small.nbytes
+            assert tracemalloc.get_traced_memory()[0] - before > y.nbytes
+            del y
+            assert tracemalloc.get_traced_memory()[0] - before < MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_recycled_memory_never_shows(operation):
-    """Buffers are full of NaN before every call: whatever is not written would be seen."""
+    """Buffers are full of NaN before every call, so an element that is not written would show."""
     shape, axis = ((256, 1100), 1) if operation.has_axis else ((256, 1100), -1)
     operands = operation.operands(shape, np.float64, axis)
     softloss.set_cache_limit(0)
@@ -268,11 +309,121 @@ def test_an_environment_that_is_no_number_of_bytes_leaves_the_default(value):
     assert int(run(CACHED, SOFTLOSS_CACHE_BYTES=value)) >= 16 * MIB
 
 
+# ---- memory that is short ---------------------------------------------
+
+LIMITED = """
+import resource, sys
+import numpy as np, softloss
+from softloss import _core
+MIB = 1 << 20
+softloss.set_num_threads(1)
+softloss.set_cache_limit(1 << 40)
+x = np.broadcast_to(np.float32(0), (64 * MIB, 1))  # no memory of its own
+labels = np.broadcast_to(np.int64(0), len(x))
+softloss.cross_entropy(x[:8], labels[:8])
+def mapped():
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
+def grant(size):
+    resource.setrlimit(resource.RLIMIT_AS, (mapped() + size, resource.RLIM_INFINITY))
+"""
+
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+
+
+@own_allocator
+@needs_limits
+@pytest.mark.parametrize(
+    "call",
+    [
+        "softloss.sigmoid(x[: 40 * MIB])",  # 160 MiB: not enough beside what lies idle, no fit for it
+        "softloss.sigmoid(x[: 40 * MIB].astype(np.float16))",
+        "softloss.logsumexp(x[: 40 * MIB])",
+        "softloss.cross_entropy_and_grad(x[: 20 * MIB], labels[: 20 * MIB])",
+        "softloss.cross_entropy(x[: 15 * MIB], labels[: 15 * MIB], sample_weight=x[: 15 * MIB, 0], reduction='none')",
+        "softloss.softmax([0.0] * (8 * MIB))",  # memory of NumPy's conversion, too
+        "y.resize(40 * MIB)",
+    ],
+)
+def test_idle_memory_is_given_back_before_an_allocation_fails(call):
+    script = f"""
+y = softloss.sigmoid(x[:MIB, 0].copy())
+grant(220 * MIB)
+softloss.sigmoid(x[: 25 * MIB])  # 100 MiB
+assert _core.cached_bytes() >= 100 * MIB
+result = {call}
+assert _core.cached_bytes() < 100 * MIB
+print("good")
+"""
+    assert run(LIMITED + script).strip() == "good"
+
+
+@own_allocator
+@needs_limits
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (
+            "softloss.sigmoid(x)",
+            "Unable to allocate 256. MiB for an array with shape (67108864, 1) and data type float32",
+        ),
+        (
+            "softloss.logsumexp(np.zeros((2**40, 0)))",
+            "Unable to allocate 8.00 TiB for an array with shape (1099511627776,) and data type float64",
+        ),
+        (
+            "softloss.sigmoid(np.broadcast_to(np.int8(0), 2**62))",
+            "Unable to allocate 2**63 bytes or more for an array with shape (4611686018427387904,) and data type "
+            "float64",
+        ),
+        (
+            "softloss.nll_loss_and_grad(x, labels, sample_weight=x[:, 0], grad_out=grad)",
+            "Unable to allocate the working memory of a call on 67108864 elements, up to 1 MiB and 16 bytes "
+            "for each row",
+        ),
+    ],
+)
+def test_a_memory_error_says_how_much_was_asked_for(call, text):
+    script = f"""
+grad = np.zeros(x.shape, np.float32)
+grant(64 * MIB)
+try:
+    {call}
+except MemoryError as error:
+    print(error)
+"""
+    assert run(LIMITED + script).strip() == text
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"memory.max": "268435456\n"}, 256 * MIB),
+        ({"memory/memory.limit_in_bytes": "268435456\n"}, 256 * MIB),
+        ({"memory.max": "max\n"}, 2**63 - 1),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 2**63 - 4096),
+        ({}, 2**63 - 1),
+    ],
+    ids=str,
+)
+def test_the_memory_that_a_container_grants(files, expected, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _core.container_memory(str(tmp_path)) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="no sysconf")
+def test_the_default_limit_is_a_part_of_the_memory_that_is_granted():
+    memory = min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _core.container_memory("/sys/fs/cgroup"))
+    limit = int(run("from softloss import _core; print(_core.cache_limit())"))
+    assert limit == min(memory // 16, 1 << 30)
+
+
 # ---- threads and processes ---------------------------------------------
 
 
 def test_many_threads():
-    """Threads make, hand over, check and drop arrays at once."""
+    """Threads create, exchange, check and free arrays concurrently."""
     inputs = [logits(seed) for seed in range(4)]
     expected = [softloss.softmax(x) for x in inputs]
     failures, shared = [], []

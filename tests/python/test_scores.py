@@ -51,7 +51,7 @@ def test_topk_of_any_values(data):
     np.testing.assert_array_equal(index, true_index, err_msg=repr(x))
     reference.assert_ulps(prob, true_prob, 2, repr(x))
     whole = softloss.softmax(x, axis)
-    np.testing.assert_array_equal(prob, np.take_along_axis(whole, index, axis), strict=True)
+    reference.assert_identical(prob, np.take_along_axis(whole, index, axis))
 
 
 @given(data=st.data())
@@ -66,7 +66,7 @@ def test_tokens_of_any_values(data):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", ["normal", "ties", "dominant", "equal", "masked"])
 def test_every_length_and_k(kind, dtype):
-    """k around the length of the short list (128) and of the row, lengths around the vectors'."""
+    """k near the length of the short list (128) and of the row; row lengths near those of vectors."""
     for n in [1, 2, 7, 8, 9, 16, 17, 63, 64, 65, 127, 128, 129, 130, 300, 1000]:
         x = values(kind, (4, n), dtype, seed=n)
         target = np.random.default_rng(n).integers(0, n, 4)
@@ -84,7 +84,7 @@ def test_every_length_and_k(kind, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_large_vocabulary(dtype):
-    """Against what a user would write: log_softmax, a sort and the mean."""
+    """Against the code that a user would write: log_softmax, a sort and the mean."""
     x = values("normal", (3, 128_256), dtype)
     target = np.array([5, 128_255, 77_000])
     scores = softloss.token_logprobs(x, target, top_k=5)
@@ -188,6 +188,68 @@ def test_ignored_tokens():
     np.testing.assert_array_equal(softloss.token_logprobs(x, [7] * 4, ignore_index=7).rank, [0] * 4)
 
 
+# ---- rows in the lanes of vectors ------------------------------------
+
+
+def mixed_rows(n, dtype):
+    """37 rows: ties, masked classes, NaN, infinities, values far from 0."""
+    rng = np.random.default_rng(n)
+    x = np.round(rng.standard_normal((37, n)) * 4, 1)
+    x[5:10] = np.round(x[5:10])
+    x[10:15][rng.random((5, n)) < 0.4] = -INF
+    x[15, 0], x[16, n - 1], x[17, n // 2], x[18] = NAN, INF, -INF, -INF
+    x[19, [0, n - 1]] = INF, NAN
+    x[20:25] = x[20:25] * 50 + 3000
+    target = rng.integers(0, n, 37)
+    target[::6] = -100
+    return x.astype(dtype), target
+
+
+def bits(y):
+    return np.ascontiguousarray(y).tobytes()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_bits_do_not_depend_on_the_other_rows_nor_on_the_layout(dtype, temperature):
+    """Rows of less than 64 lie across the vectors, of more where adjacent along them."""
+    for n in (2, 3, 7, 8, 9, 16, 17, 33, 63, 64, 65, 130, 600):
+        x, target = mixed_rows(n, dtype)
+        doubled = np.repeat(x, 2, 1)
+        layouts = [x[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(x), doubled[:, ::2]]
+        if dtype in FLOATS:
+            layouts.append(x.astype(x.dtype.newbyteorder("S")))
+        for k in sorted({1, min(5, n), min(n, 63)}):
+            top = softloss.softmax_topk(x, k, temperature=temperature)
+            scores = softloss.token_logprobs(x, target, top_k=k, temperature=temperature)
+            for r in range(37):
+                alone = softloss.softmax_topk(x[r], k, temperature=temperature)
+                assert [bits(y) for y in alone] == [bits(y[r]) for y in top], f"n = {n}, k = {k}, row {r}"
+                alone = softloss.token_logprobs(x[r], target[r], top_k=k, temperature=temperature)
+                assert [bits(y) for y in alone] == [bits(y[r]) for y in scores], f"n = {n}, k = {k}, row {r}"
+            for i, view in enumerate(layouts):
+                other = softloss.softmax_topk(view, k, temperature=temperature)
+                assert [bits(y) for y in other] == [bits(y) for y in top], f"n = {n}, k = {k}, layout {i}"
+                other = softloss.token_logprobs(view, target, top_k=k, temperature=temperature)
+                assert [bits(y) for y in other] == [bits(y) for y in scores], f"n = {n}, k = {k}, layout {i}"
+            other = softloss.token_logprobs(x.T, target, axis=0, top_k=k, temperature=temperature)
+            assert [bits(y) for y in other] == [bits(y) for y in scores], f"n = {n}, k = {k}, axis 0"
+            other = softloss.softmax_topk(x.T, k, 0, temperature=temperature)
+            assert [bits(y.T) for y in other] == [bits(y) for y in top], f"n = {n}, k = {k}, axis 0"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_short_rows_of_every_kind_against_the_oracle(dtype):
+    for n in (2, 7, 16, 33, 63):
+        x, target = mixed_rows(n, dtype)
+        proper = np.isfinite(x).any(-1) & ~np.isnan(x).any(-1) & ~(x == INF).any(-1) & (target >= 0)
+        actual = softloss.token_logprobs(x, target, top_k=2)
+        np.testing.assert_array_equal(actual.argmax, x.argmax(-1))
+        assert np.all(actual.rank[target < 0] == 0) and np.all(actual.logprob[target < 0] == 0)
+        true = reference.token_logprobs(x[proper], target[proper], top_k=2)
+        assert_scores([y[proper] for y in actual], true, f"n = {n}")
+
+
 # ---- shapes and types ---------------------------------------------
 
 
@@ -222,3 +284,14 @@ def test_no_rows():
     assert softloss.softmax_topk(np.zeros((0, 3)), 2).prob.shape == (0, 2)
     scores = softloss.token_logprobs(np.zeros((0, 3)), np.zeros(0, int), top_k=2)
     assert [y.shape for y in scores] == [(0,)] * 4 + [(0, 2)] * 2
+
+
+def test_perplexity_of_a_padded_text():
+    """As the documentation computes it: padded positions have the log-probability 0 and must not count."""
+    logits, target = np.random.default_rng(3).standard_normal((6, 50)), np.array([4, 17, 0, 49, -100, -100])
+    scores = softloss.token_logprobs(logits, target)
+    p = np.exp(logits[:4]) / np.exp(logits[:4]).sum(-1, keepdims=True)
+    expected = np.prod(p[np.arange(4), target[:4]]) ** (-1 / 4)
+    np.testing.assert_allclose(np.exp(softloss.cross_entropy(logits, target)), expected, rtol=1e-13)
+    np.testing.assert_allclose(np.exp(-scores.logprob[target != -100].mean()), expected, rtol=1e-13)
+    assert np.all(scores.logprob[4:] == 0)

@@ -1,4 +1,4 @@
-"""``python -m softloss --selftest``: passes here, and fails when a value or a bit is off.
+"""``python -m softloss --selftest``: passes here, and fails if a value or a bit is wrong.
 
 Lives here: tests of the self-test. Must not: other tests of the numerics.
 """

@@ -1,4 +1,4 @@
-"""Sizes: more elements and rows than 31 bits count, one row of 5e8, no memory left, shapes whose product overflows.
+"""Sizes: more than 2^31 elements and rows, one row of 5e8, no memory left, shapes whose product overflows.
 
 Most of what is large here is a broadcast array: many elements, few bytes. What truly takes gigabytes runs where
 SOFTLOSS_TEST_LARGE is set: SOFTLOSS_TEST_LARGE=1 pytest tests/python/test_sizes.py (16 GiB, 5 minutes).
@@ -29,7 +29,7 @@ def spread(value, shape, dtype=np.float32):
 @own_allocator
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_allocation_failure_is_a_memory_error():
-    """At every limit of memory a call succeeds or raises MemoryError, and the next small call is right."""
+    """With any memory limit a call succeeds or raises MemoryError, and the next small call is right."""
     code = """
 import resource, sys
 import numpy as np, softloss
@@ -86,7 +86,7 @@ def test_results_too_large_for_any_memory():
 
 @own_allocator
 def test_one_row_too_long_for_its_scratch_memory():
-    """A row that must be staged takes memory of its length."""
+    """A row that must be staged needs memory of its length."""
     for x in (spread(0, 2**47), spread(0, 2**47, np.float16), spread(0, 2**48, np.int8)):
         with pytest.raises(MemoryError):
             softloss.logsumexp(x)
@@ -96,7 +96,7 @@ def test_one_row_too_long_for_its_scratch_memory():
 
 @own_allocator
 def test_rows_whose_bytes_cannot_be_counted():
-    """Elements that 63 bits count, but whose scratch memory in bytes they do not."""
+    """The number of elements fits into 63 bits, but the scratch memory in bytes does not."""
     labels = spread(0, 2**61, np.int8)
     for shape in [(2**61,), (2**62,), (2**62, 1), (1, 2**62), (2**31, 2**31)]:
         x = spread(0, shape, np.int8)
@@ -112,7 +112,7 @@ def test_rows_whose_bytes_cannot_be_counted():
 
 
 def test_shapes_whose_product_overflows():
-    """NumPy has no such arrays but empty ones."""
+    """In NumPy only empty arrays can have such shapes."""
     for shape in [(2**40, 2**40, 0), (0, 2**62, 2**62), (2**62, 0), (0, 2**62)]:
         try:
             x = np.ndarray(shape, np.int8, b"")

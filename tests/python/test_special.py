@@ -20,7 +20,7 @@ TOLERANCE = {np.dtype(np.float16): 4e-3, np.dtype(np.float32): 2e-6, np.dtype(np
 
 
 def axes_of(ndim):
-    """None, every axis, and every tuple of axes, negative ones and other orders among them."""
+    """None, every axis, and every tuple of axes, including negative axes and other orders."""
     yield None
     yield from range(-ndim, ndim)
     for count in range(1, ndim + 1):
@@ -34,7 +34,7 @@ def array(shape, dtype, seed=0):
 
 
 def assert_like(actual, expected, context=""):
-    """The same type, shape and dtype; values as near as both libraries' errors allow."""
+    """The same type, shape and dtype; values as close as the errors of both libraries allow."""
     assert np.ndim(actual) == np.ndim(expected), context
     assert isinstance(actual, np.ndarray) == isinstance(expected, np.ndarray), context
     actual, expected = np.asarray(actual), np.asarray(expected)
@@ -71,7 +71,7 @@ def test_transforms(name, shape, dtype):
 
 
 def as_computed(x):
-    """Integers and bool compute in float64 here; SciPy's small ones do in less."""
+    """softloss computes integers and bool in float64; SciPy computes small integers in less."""
     return x.astype(float) if x.dtype.kind in "iub" else x
 
 
@@ -118,6 +118,19 @@ def test_logsumexp_promotes_as_scipy_does():
         assert_like(special.logsumexp(x, b=b), scipy_special.logsumexp(x, b=b), b)
 
 
+@pytest.mark.parametrize("b", DTYPES)
+@pytest.mark.parametrize("a", DTYPES)
+def test_logsumexp_has_the_promotion_of_both(a, b):
+    """Arrays and scalars: in NumPy 1 the dtype of an array would otherwise override that of a scalar."""
+    forms = [np.ones((3, 4)), np.ones(4), np.ones((1, 1)), np.array(1.0), np.float64(1)]
+    expected = np.result_type(np.promote_types(a, b), 1.0)
+    for x, factors in itertools.product(forms, repeat=2):
+        of_a, of_b = x.astype(a), factors.astype(b)
+        assert special.logsumexp(of_a, b=of_b).dtype == expected
+        assert {y.dtype for y in special.logsumexp(of_a, b=of_b, return_sign=True)} == {expected}
+        assert special.logsumexp(of_a, b=of_b).dtype == scipy_special.logsumexp(of_a, b=of_b).dtype
+
+
 EDGES = [
     [0.0],
     [INF, 1.0],
@@ -159,7 +172,7 @@ def test_factors_of_zero_and_opposite_signs():
 
 
 def widened(x):
-    """As computed; float16 in float64, as it is by SciPy until 1.17 and here, while later ones give float32."""
+    """The dtype of the result; float16 gives float64, as in SciPy up to 1.17 (later versions give float32)."""
     x = np.asarray(x)
     return x.astype(float) if x.dtype == np.float16 else as_computed(x)
 

@@ -1,4 +1,4 @@
-"""Sequences of calls against a model: live results never change, whatever is computed, freed, or set meanwhile.
+"""Sequences of calls against a model: live results never change, whatever is computed, freed or set.
 
 Lives here: a hypothesis state machine. The model is a copy of every live array and the settings. Must not: accuracy to
 the last bits, errors one by one.
@@ -28,7 +28,7 @@ indices = st.integers(0, 2**16)
 
 
 def same(x, y):
-    """Equal, signs of zero and NaN included, in any byte order."""
+    """Equal, including the signs of zeros and NaN, in any byte order."""
     return np.array_equal(x, y, equal_nan=True) and np.array_equal(np.signbit(x), np.signbit(y))
 
 
@@ -83,7 +83,7 @@ class Calls(RuleBasedStateMachine):
     @some
     @rule(i=indices, name=st.sampled_from(LOSSES), axis=indices, reduction=st.sampled_from(["mean", "sum", "none"]))
     def loss(self, i, name, axis, reduction):
-        """A loss alone, and with its gradient: the same bits."""
+        """A loss has the same bits without and with its gradient."""
         x = self.pick(i)
         if x.ndim == 0:
             return
@@ -100,7 +100,7 @@ class Calls(RuleBasedStateMachine):
     @some
     @rule(i=indices, axis=indices)
     def in_place(self, i, axis):
-        """The result in the place of its input has the bits of a fresh one."""
+        """A result in place has the same bits as one in a new array."""
         index = i % len(self.live)
         x = self.live[index][0]
         if x.ndim == 0 or not x.flags.writeable or any(np.may_share_memory(x, y) for y, _ in self.live if y is not x):

@@ -1,4 +1,4 @@
-"""Results too large for the caches are written past them, in whole lines: the same bits as those of small calls.
+"""Results too large for the caches, stored non-temporally in whole cache lines: the same bits as small calls.
 
 Lives here: large rows of every kind of line (whole, shared by rows, beside a row of NaN), along any axis.
 Must not: values, which the other tests check on small arrays.
@@ -7,8 +7,10 @@ Must not: values, which the other tests check on small arrays.
 import numpy as np
 import pytest
 import softloss
+from softloss import _core
 
-BYTES = 25 << 20  # more than what goes through the caches
+# Outputs of nontemporal_bytes and more are written with non-temporal stores; a test may leave out a few columns.
+BYTES = _core.nontemporal_bytes * 25 // 24
 PIECES = 3  # each goes through them
 
 
@@ -21,7 +23,7 @@ def logits(n, dtype):
 
 
 def memory(shape, dtype, offset):
-    """An array that begins `offset` elements after a line of memory."""
+    """An array that starts `offset` elements after the start of a cache line."""
     size = int(np.prod(shape))
     room = np.full(size + 256, 7, dtype)
     first = -room.ctypes.data % 64 // room.itemsize + offset
@@ -29,7 +31,7 @@ def memory(shape, dtype, offset):
 
 
 def check_transform(function, x, offset):
-    """Into memory of its own, and in place."""
+    """Into separate memory, and in place."""
     expected = np.concatenate([function(part) for part in np.array_split(x, PIECES)])
     out, room, first = memory(x.shape, x.dtype, offset)
     with softloss.threads(3):
@@ -104,7 +106,7 @@ def test_streamed_elements(function, dtype, offset):
 
 
 def test_streamed_from_rows_apart():
-    """Lines that rows share, where what lies beside a row of logits is none of theirs."""
+    """Results share cache lines, and the memory next to a row of logits belongs to another array."""
     x = logits(104, np.float32)[:, 1:102]
     expected = np.concatenate([softloss.log_softmax(part) for part in np.array_split(x, PIECES)])
     out, room, first = memory(x.shape, np.float32, 5)
@@ -156,3 +158,36 @@ def test_streamed_columns(dtype, columns, offset):
     many = [softloss.cross_entropy_and_grad(a, b, axis=0, reduction="none") for a, b in parts]
     check(one.grad, [each.grad for each in many])
     assert one.loss.tobytes() == np.stack([each.loss for each in many]).tobytes()
+
+
+@pytest.mark.parametrize("dtype, n, offset", [*CASES, *SHORT, (np.float32, 3, 0), (np.float32, 64, 0)])
+def test_streamed_gradients_of_transforms(dtype, n, offset):
+    """Into memory of its own, and in place of either argument."""
+    x = logits(n, dtype)
+    dy = np.resize(x[3 : 3 + max(1, 1001 // n)], x.shape)
+    for name in ("softmax", "log_softmax"):
+        backward, y = getattr(softloss, f"{name}_backward"), getattr(softloss, name)(x)
+        pieces = zip(np.array_split(y, PIECES), np.array_split(dy, PIECES), strict=True)
+        expected = np.concatenate([backward(*piece) for piece in pieces])
+        out, room, first = memory(x.shape, dtype, offset)
+        with softloss.threads(3):
+            backward(y, dy, out=out)
+        assert out.tobytes() == expected.tobytes()
+        assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
+        for given in (y, dy):
+            out[...] = given
+            operands = [out if operand is given else operand for operand in (y, dy)]
+            backward(*operands, out=out)
+            assert out.tobytes() == expected.tobytes()
+
+
+def test_streamed_gradients_along_another_axis():
+    shape = (2, 5, 640 * 1100)
+    x, dy = (np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in (0, 1))
+    for name in ("softmax", "log_softmax"):
+        backward, y = getattr(softloss, f"{name}_backward"), getattr(softloss, name)(x, 1)
+        expected = np.moveaxis(backward(np.moveaxis(y, 1, -1).copy(), np.moveaxis(dy, 1, -1).copy()), -1, 1)
+        for offset in (0, 3):
+            out, _, _ = memory(shape, np.float32, offset)
+            backward(y, dy, 1, out=out)
+            assert out.tobytes() == expected.tobytes()

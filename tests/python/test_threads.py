@@ -1,4 +1,4 @@
-"""Threads: calls from many at once, the setting changed meanwhile, other libraries' threads in the same process.
+"""Threads: concurrent calls, changes of the setting during calls, threads of other libraries in the process.
 
 Lives here: concurrency within a process, and the number of threads. Must not: fork, times.
 """
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import softloss
 import workload
@@ -23,7 +24,7 @@ def expected():
 
 
 def together(functions):
-    """Runs them at once, each in a thread; their results."""
+    """Run the functions concurrently, each in its own thread, and return their results."""
     start = threading.Barrier(len(functions))
 
     def run(function):
@@ -32,6 +33,32 @@ def together(functions):
 
     with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
         return [future.result(timeout=300) for future in [pool.submit(run, f) for f in functions]]
+
+
+LONG_ROWS = {
+    "softmax": lambda x, label: softloss.softmax(x),
+    "logsumexp": lambda x, label: softloss.logsumexp(x),
+    "softmax_entropy": lambda x, label: softloss.softmax_entropy(x),
+    "cross_entropy": lambda x, label: softloss.cross_entropy(x, label, reduction="none"),
+    "smoothing": lambda x, label: softloss.cross_entropy(x, label, label_smoothing=0.1, reduction="none"),
+    "cross_entropy_and_grad": lambda x, label: softloss.cross_entropy_and_grad(x, label).grad,
+    "kl_divergence": lambda x, label: softloss.kl_divergence(x, x[::-1], reduction="none"),
+    "softmax_topk": lambda x, label: softloss.softmax_topk(x).prob,
+    "token_logprobs": lambda x, label: softloss.token_logprobs(x, label).logprob,
+    "softmax_backward": lambda x, label: softloss.softmax_backward(x, x),
+}
+
+
+@pytest.mark.parametrize("call", LONG_ROWS.values(), ids=LONG_ROWS)
+def test_stages_of_long_rows_fit_into_each_threads_memory(call):
+    """How many rows along a strided axis are staged depends on the number of threads, as it was before the loop."""
+    rows, classes = 1100, 16_400
+    x = np.random.default_rng(0).standard_normal((classes, rows), np.float32).T
+    label = np.arange(rows) % classes
+    with softloss.threads(1):
+        alone = call(x, label)
+    with softloss.threads(8):
+        np.testing.assert_array_equal(call(x, label), alone)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -99,7 +126,7 @@ def test_a_thread_that_fails_disturbs_no_other(expected):
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL")
 @pytest.mark.parametrize("name", CALLS)
 def test_the_gil_is_released(name):
-    """Another thread gets its turn during a call: here Python itself never takes the GIL from a thread that has it."""
+    """Another thread runs during a call: in this test Python itself never takes the GIL from a thread."""
     seen, turns = threading.Event(), []
 
     def call():
@@ -146,7 +173,7 @@ def test_scikit_learn_in_the_same_process(expected):
 
 
 def in_a_process(code, prepare=None, **environment):
-    """What Python prints for the code, in a process whose environment says nothing of threads but this."""
+    """The output of the code in a process whose environment sets only these thread variables."""
     clean = {k: v for k, v in os.environ.items() if k not in ("SOFTLOSS_NUM_THREADS", "OMP_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -173,7 +200,7 @@ def test_cpu_affinity_is_respected():
 @pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
 @pytest.mark.parametrize("quota, most", [("50000 100000", 1), ("100001 100000", 2), ("max 100000", 1024)])
 def test_the_quota_of_a_container_is_respected(quota, most, tmp_path):
-    """In a mount namespace where the quota's file says this, which takes root."""
+    """Run in a mount namespace where the file of the CPU quota has this content; needs root."""
     (tmp_path / "cpu.max").write_text(quota)
     enter = f"mount -t tmpfs quota /sys/fs/cgroup && cp {tmp_path}/cpu.max /sys/fs/cgroup/"
     if subprocess.run(["unshare", "--mount", "sh", "-c", enter], capture_output=True).returncode:

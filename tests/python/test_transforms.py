@@ -1,4 +1,4 @@
-"""softmax, log_softmax, logsumexp, sigmoid, log_sigmoid: values against the oracle, every option, every edge.
+"""softmax, log_softmax, logsumexp, sigmoid, log_sigmoid: values against the oracle, all options, edge cases.
 
 Errors are in test_errors.py, memory layouts in test_layouts.py, exact accuracy in test_accuracy.py.
 """
@@ -28,16 +28,16 @@ def oracle(name, *args, **kwargs):
 
 
 def assert_transform(name, actual, true, x, context="", least=0.0):
-    """<= 2 ULP. logsumexp may pass through zero: there its unit is that of the largest input, or of `least`."""
+    """<= 2 ULP. logsumexp may pass through zero; its unit is then that of the largest input, or of `least`."""
     scale = np.max(abs(x), initial=least, where=np.isfinite(x)) if name == "logsumexp" else 0
     reference.assert_ulps(actual, true, 2, context, scale)
 
 
 def assert_same(actual, expected):
-    """Bit for bit, whatever the sign of a NaN; the same dtype and shape."""
+    """The same bits, dtype and shape; the sign of NaN does not matter."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype
-    np.testing.assert_array_equal(actual.astype(np.float64), expected.astype(np.float64), strict=True)
+    reference.assert_identical(actual.astype(np.float64), expected.astype(np.float64))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_large_integers_are_converted_like_numpys():
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_dtype_is_the_dtype_of_the_result(name):
-    """The input is exact in every dtype, so that it doesn't matter where it is rounded."""
+    """The input is exact in every dtype, so no rounding of it changes the result."""
     grid = (np.arange(-30, 34).reshape(4, 16) * 5 % 61).astype(np.float64) / 8
     for source in (np.float16, HALVES[1], np.float32, np.float64, np.int64):
         x = grid.astype(source)
@@ -475,7 +475,7 @@ def test_logsumexp_into_its_own_input():
 
 
 def test_where_may_overlap_out():
-    """A mask that lies in the memory of out must be read before it is written, or refused."""
+    """A mask in the memory of out must be read before out is written, or rejected."""
     out = np.zeros((4, 8), np.float32)
     where = out.view(np.bool_)[:, :8]
     where[...] = np.arange(8) % 2 == 0

@@ -64,7 +64,7 @@ def test_pyright():
 
 @needs_mypy
 def test_wrong_types_are_found(tmp_path):
-    """The checkers do see the package: without its comments the user's file has an error for each wrong call."""
+    """The checkers see the package: without its comments the user's file has an error for each wrong call."""
     text = USER.read_text()
     wrong = tmp_path / "wrong.py"
     wrong.write_text(text.replace("  # type: ignore", ""))
@@ -81,7 +81,7 @@ def test_stub_has_what_the_extension_has():
 
 @needs_mypy
 def test_stubtest_sees_the_stub(tmp_path):
-    """With a function too many and one too few it must fail: it reports success where it finds no stub."""
+    """The check must fail with an additional and with a missing function: without a stub it reports success."""
     copy = tmp_path / "softloss"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     stub = (copy / "_core.pyi").read_text()
@@ -92,7 +92,7 @@ def test_stubtest_sees_the_stub(tmp_path):
 
 
 def test_stub_has_as_many_arguments_as_the_extension():
-    """C functions tell no signature, but refuse a wrong number of arguments."""
+    """C functions have no signature, but reject a wrong number of arguments."""
     counted = 0
     for function in ast.parse((PACKAGE / "_core.pyi").read_text()).body:
         if not isinstance(function, ast.FunctionDef) or function.name not in softloss.functional.__all__:

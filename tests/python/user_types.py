@@ -59,6 +59,12 @@ assert_type(softloss.binary_cross_entropy_and_grad(logits, 1).loss, "np.floating
 assert_type(softloss.binary_cross_entropy_and_grad(logits, 1, reduction="none").loss, "NDArray[Any]")
 assert_type(softloss.binary_cross_entropy_with_logits_and_grad(logits, 1), "softloss.LossGrad[np.floating[Any]]")
 assert_type(softloss.binary_cross_entropy_with_logits_and_grad(logits, 1, reduction="none").loss, "NDArray[Any]")
+last = softloss.linear_cross_entropy_and_grad(logits, logits, target, bias=[0, 0, 0], memory=1 << 20)
+assert_type(last, "softloss.LinearGrad[np.floating[Any]]")
+assert_type(last.grad_bias, "NDArray[Any] | None")
+assert_type(softloss.linear_cross_entropy(logits, logits, target, reduction="none"), "NDArray[Any]")
+assert_type(softloss.linear_token_logprobs(logits, logits, target, top_k=2), "softloss.TokenScores")
+assert_type(softloss.linear_softmax_topk(logits, logits, 2).index, "NDArray[np.int64]")
 any_loss: softloss.LossGrad = softloss.cross_entropy_and_grad(logits, target)
 assert_type(softloss.cross_entropy_grad_hess(logits, target, hess_scale=2.0).hess, "NDArray[Any]")
 prob, index = softloss.softmax_topk(logits, 2)
@@ -89,5 +95,6 @@ missing = softloss.softmax_topk(logits).probs  # type: ignore
 softloss.cross_entropy_and_grad(logits, target, grad_out=[0.0])  # type: ignore
 softloss.cross_entropy_and_grad(logits, target, reduction="average")  # type: ignore
 len(softloss.cross_entropy_and_grad(logits, target).loss)  # type: ignore
+softloss.linear_cross_entropy(logits, logits, target, -1)  # type: ignore
 softloss.softmax_topk(logits, k=1.5)  # type: ignore
 softloss.set_num_threads("two")  # type: ignore

@@ -23,8 +23,12 @@ static void check(softloss_status status) {
     }
 }
 
-static softloss_array array(void* data, int32_t ndim, const int64_t* shape, softloss_dtype of) {
+static softloss_array array(const void* data, int32_t ndim, const int64_t* shape, softloss_dtype of) {
     const softloss_array a = {data, shape, NULL, ndim, of, 0};
+    return a;
+}
+static softloss_mutable_array output(void* data, int32_t ndim, const int64_t* shape, softloss_dtype of) {
+    const softloss_mutable_array a = {data, shape, NULL, ndim, of, 0};
     return a;
 }
 
@@ -67,23 +71,34 @@ static void cases(void) {
     fill(weight_data, CLASSES, 3, 0, 2);
     const softloss_array x = array(x_data, 2, matrix, dtype), probs = array(probs_data, 2, matrix, dtype),
                          weight = array(weight_data, 1, classes, dtype),
-                         labels = array(label_data, 1, rows, SOFTLOSS_INT64),
-                         y = array(y_data, 2, matrix, dtype), row = array(y_data, 1, rows, dtype),
-                         column = array(y_data, 1, classes, dtype);
+                         labels = array(label_data, 1, rows, SOFTLOSS_INT64);
+    const softloss_mutable_array y = output(y_data, 2, matrix, dtype), row = output(y_data, 1, rows, dtype),
+                                 column = output(y_data, 1, classes, dtype);
+    const softloss_array y_in = softloss_as_input(&y);
     double loss;
 
     const int all = ROWS * CLASSES;
 
     check(softloss_softmax(&x, &y, NULL));
     print("softmax", y_data, all);
-    check(softloss_softmax_backward(&y, &x, &y, -1));
+    check(softloss_softmax_backward(&y_in, &x, &y, -1));
     print("softmax_backward", y_data, all);
     check(softloss_log_softmax(&x, &y, NULL));
     print("log_softmax", y_data, all);
-    check(softloss_log_softmax_backward(&y, &x, &y, -1));
+    check(softloss_log_softmax_backward(&y_in, &x, &y, -1));
     print("log_softmax_backward", y_data, all);
     check(softloss_logsumexp(&x, &row, NULL));
     print("logsumexp", y_data, ROWS);
+    static double row_data[ROWS];
+    const softloss_mutable_array other_row = output(row_data, 1, rows, dtype);
+    check(softloss_log_normalize(&x, &y, &other_row, -1));
+    print("log_normalize", y_data, all);
+    print("logsumexp", row_data, ROWS);
+    softloss_entropy_options e;
+    softloss_entropy_options_init(&e);
+    e.temperature = 2;
+    check(softloss_softmax_entropy(&x, &row, &e));
+    print("softmax_entropy", y_data, ROWS);
     check(softloss_sigmoid(&x, &y));
     print("sigmoid", y_data, all);
     check(softloss_log_sigmoid(&x, &y));
@@ -91,7 +106,7 @@ static void cases(void) {
 
     softloss_class_loss_options c;
     softloss_class_loss_options_init(&c);
-    c.dtype = dtype;
+    c.compute_dtype = dtype;
     check(softloss_cross_entropy(&x, &labels, &c, &loss, NULL));
     print_loss("cross_entropy", loss);
     c.weight = &weight;
@@ -101,7 +116,7 @@ static void cases(void) {
     check(softloss_cross_entropy(&x, &labels, &c, &loss, NULL));
     print_loss("cross_entropy_options", loss);
     softloss_class_loss_options_init(&c);
-    c.dtype = dtype;
+    c.compute_dtype = dtype;
     c.reduction = SOFTLOSS_REDUCTION_NONE;
     check(softloss_cross_entropy(&x, &probs, &c, NULL, &row));
     print("cross_entropy_rows", y_data, ROWS);
@@ -113,13 +128,28 @@ static void cases(void) {
 
     softloss_binary_loss_options b;
     softloss_binary_loss_options_init(&b);
-    b.dtype = dtype;
+    b.compute_dtype = dtype;
     check(softloss_binary_cross_entropy(&probs, &probs, &b, &loss, NULL));
     print_loss("binary_cross_entropy", loss);
     b.reduction = SOFTLOSS_REDUCTION_SUM;
     check(softloss_binary_cross_entropy_with_logits(&x, &probs, &b, &loss, NULL));
     print_loss("binary_cross_entropy_with_logits", loss);
     b.reduction = SOFTLOSS_REDUCTION_MEAN;
+
+    softloss_divergence_options d;
+    softloss_divergence_options_init(&d);
+    d.compute_dtype = dtype;
+    d.reduction = SOFTLOSS_REDUCTION_NONE;
+    check(softloss_kl_divergence(&x, &probs, &d, NULL, &row));
+    print("kl_divergence", y_data, ROWS);
+    d.reduction = SOFTLOSS_REDUCTION_MEAN;
+    d.temperature = 2;
+    check(softloss_js_divergence(&x, &probs, &d, &loss, NULL));
+    print_loss("js_divergence", loss);
+    d.temperature = 1;
+    check(softloss_kl_divergence_and_grad(&x, &probs, &y, &d, &loss, NULL));
+    print_loss("kl_divergence_and_grad", loss);
+    print("grad", y_data, all);
 
     check(softloss_cross_entropy_and_grad(&x, &labels, &y, &c, &loss, NULL));
     print_loss("cross_entropy_and_grad", loss);
@@ -138,7 +168,7 @@ static void cases(void) {
     print("grad", y_data, all);
 
     static double hess_data[ROWS * CLASSES];
-    const softloss_array hess = array(hess_data, 2, matrix, dtype);
+    const softloss_mutable_array hess = output(hess_data, 2, matrix, dtype);
     const softloss_hessian_options h = {2, 1e-16};
     check(softloss_cross_entropy_grad_hess(&x, &labels, &y, &hess, &c, &h));
     print("cross_entropy_grad_hess", y_data, all);
@@ -147,26 +177,59 @@ static void cases(void) {
     print("binary_cross_entropy_with_logits_grad_hess", y_data, all);
     print("hess", hess_data, all);
 
+    static int32_t hit_data[ROWS * CLASSES];
+    for (int i = 0; i < all; ++i)
+        hit_data[i] = dtype == SOFTLOSS_FLOAT32 ? ((const float*)probs.data)[i] > 0.5f
+                                                : ((const double*)probs.data)[i] > 0.5;
+    const softloss_array hits = {hit_data, matrix, NULL, 2, SOFTLOSS_INT32, 0};
+    check(softloss_softmax_focal_loss(&x, &labels, &c, &loss, NULL));
+    print_loss("softmax_focal_loss", loss);
+    c.gamma = 0.5;
+    check(softloss_softmax_focal_loss_and_grad(&x, &labels, &y, &c, &loss, NULL));
+    print_loss("softmax_focal_loss_and_grad", loss);
+    print("grad", y_data, all);
+    c.gamma = 2;
+    check(softloss_softmax_focal_loss_grad_hess(&x, &labels, &y, &hess, &c, NULL));
+    print("softmax_focal_loss_grad_hess", y_data, all);
+    print("hess", hess_data, all);
+    check(softloss_sigmoid_focal_loss(&x, &hits, &b, &loss, NULL));
+    print_loss("sigmoid_focal_loss", loss);
+    b.alpha = 0.25;
+    b.gamma = 1.5;
+    check(softloss_sigmoid_focal_loss_and_grad(&x, &hits, &y, &b, &loss, NULL));
+    print_loss("sigmoid_focal_loss_and_grad", loss);
+    print("grad", y_data, all);
+    check(softloss_sigmoid_focal_loss_grad_hess(&x, &hits, &y, &hess, &b, NULL));
+    print("sigmoid_focal_loss_grad_hess", y_data, all);
+    print("hess", hess_data, all);
+    c.label_smoothing = 0.1;
+    check(softloss_cross_entropy_grad_hess(&x, &probs, &y, &hess, &c, NULL));
+    print("cross_entropy_grad_hess_soft", y_data, all);
+    print("hess", hess_data, all);
+    c.label_smoothing = 0;
+
     enum { K = 4, K2 = 2 };
     static const int64_t top[] = {ROWS, K}, top2[] = {ROWS, K2};
     static double prob_data[ROWS * K], logprob_data[ROWS], entropy_data[ROWS], top_data[ROWS * K2];
     int64_t index_data[ROWS * K], argmax_data[ROWS], rank_data[ROWS], top_index_data[ROWS * K2];
-    const softloss_array prob = array(prob_data, 2, top, dtype),
-                         index = array(index_data, 2, top, SOFTLOSS_INT64);
-    softloss_score_options o;
-    softloss_score_options_init(&o);
-    o.k = K;
-    check(softloss_softmax_topk(&x, &prob, &index, &o));
+    const softloss_mutable_array prob = output(prob_data, 2, top, dtype),
+                                 index = output(index_data, 2, top, SOFTLOSS_INT64);
+    softloss_topk_options k;
+    softloss_topk_options_init(&k);
+    k.k = K;
+    check(softloss_softmax_topk(&x, &prob, &index, &k));
     print("softmax_topk", prob_data, ROWS * K);
     print_indices("index", index_data, ROWS * K);
-    const softloss_array logprob = array(logprob_data, 1, rows, dtype),
-                         argmax = array(argmax_data, 1, rows, SOFTLOSS_INT64),
-                         rank = array(rank_data, 1, rows, SOFTLOSS_INT64),
-                         entropy = array(entropy_data, 1, rows, dtype),
-                         top_logprob = array(top_data, 2, top2, dtype),
-                         top_index = array(top_index_data, 2, top2, SOFTLOSS_INT64);
+    const softloss_mutable_array logprob = output(logprob_data, 1, rows, dtype),
+                                 argmax = output(argmax_data, 1, rows, SOFTLOSS_INT64),
+                                 rank = output(rank_data, 1, rows, SOFTLOSS_INT64),
+                                 entropy = output(entropy_data, 1, rows, dtype),
+                                 top_logprob = output(top_data, 2, top2, dtype),
+                                 top_index = output(top_index_data, 2, top2, SOFTLOSS_INT64);
     const softloss_token_scores scores = {&logprob, &argmax, &rank, &entropy, &top_logprob, &top_index};
-    o.k = K2;
+    softloss_token_options o;
+    softloss_token_options_init(&o);
+    o.top_k = K2;
     check(softloss_token_logprobs(&x, &labels, &scores, &o));
     print("token_logprobs", logprob_data, ROWS);
     print_indices("argmax", argmax_data, ROWS);

@@ -88,6 +88,11 @@ void cases() {
     print("log_softmax_backward", y);
     softloss::logsumexp(x, row, kClasses);
     print("logsumexp", row);
+    softloss::log_normalize(x, y, row, kClasses);
+    print("log_normalize", y);
+    print("logsumexp", row);
+    softloss::softmax_entropy(x, row, kClasses, {.temperature = 2});
+    print("softmax_entropy", row);
     softloss::sigmoid(x, y);
     print("sigmoid", y);
     softloss::log_sigmoid(x, y);
@@ -107,6 +112,10 @@ void cases() {
     print_loss<T>("binary_cross_entropy_with_logits", softloss::binary_cross_entropy_with_logits(
                                                           x, probs, {.reduction = softloss::Reduction::sum}));
 
+    softloss::kl_divergence(x, probs, kClasses, {.reduction = softloss::Reduction::none}, row);
+    print("kl_divergence", row);
+    print_loss<T>("js_divergence", softloss::js_divergence(x, probs, kClasses, {.temperature = 2}));
+    print("kl_divergence_and_grad", softloss::kl_divergence_and_grad(x, probs, kClasses));
     print("cross_entropy_and_grad", softloss::cross_entropy_and_grad(x, labels, kClasses));
     print("nll_loss_and_grad", softloss::nll_loss_and_grad(x, labels, kClasses));
     print("categorical_cross_entropy_and_grad",
@@ -115,14 +124,30 @@ void cases() {
     print("binary_cross_entropy_with_logits_and_grad",
           softloss::binary_cross_entropy_with_logits_and_grad(x, probs));
     print("cross_entropy_grad_hess",
-          softloss::cross_entropy_grad_hess(x, labels, kClasses, {}, {.scale = 2, .floor = 1e-16}));
+          softloss::cross_entropy_grad_hess(x, labels, kClasses, {}, {.hess_scale = 2, .hess_min = 1e-16}));
     print("binary_cross_entropy_with_logits_grad_hess",
           softloss::binary_cross_entropy_with_logits_grad_hess(x, probs));
+
+    const std::vector<int> hits = [&] {
+        std::vector<int> all;
+        for (const T p : probs) all.push_back(p > T(0.5));
+        return all;
+    }();
+    const softloss::BinaryLossOptions focal{.alpha = 0.25, .gamma = 1.5};
+    print_loss<T>("softmax_focal_loss", softloss::softmax_focal_loss(x, labels, kClasses));
+    print("softmax_focal_loss_and_grad",
+          softloss::softmax_focal_loss_and_grad(x, labels, kClasses, {.gamma = 0.5}));
+    print("softmax_focal_loss_grad_hess", softloss::softmax_focal_loss_grad_hess(x, labels, kClasses));
+    print_loss<T>("sigmoid_focal_loss", softloss::sigmoid_focal_loss(x, hits));
+    print("sigmoid_focal_loss_and_grad", softloss::sigmoid_focal_loss_and_grad(x, hits, focal));
+    print("sigmoid_focal_loss_grad_hess", softloss::sigmoid_focal_loss_grad_hess(x, hits, focal));
+    print("cross_entropy_grad_hess_soft",
+          softloss::cross_entropy_grad_hess(x, probs, kClasses, {.label_smoothing = 0.1}));
 
     const auto top = softloss::softmax_topk(x, kClasses, {.k = 4});
     print("softmax_topk", top.prob);
     print<std::int64_t, T>("index", top.index);
-    const auto scores = softloss::token_logprobs(x, labels, kClasses, {.k = 2});
+    const auto scores = softloss::token_logprobs(x, labels, kClasses, {.top_k = 2});
     print("token_logprobs", scores.logprob);
     print<std::int64_t, T>("argmax", scores.argmax);
     print<std::int64_t, T>("rank", scores.rank);
@@ -137,10 +162,10 @@ void cases() {
     const softloss::TensorView probs_in = probs_.in();
     softloss::logsumexp(x_.in(), column.out(), {.axis = 0, .b = &probs_in});
     print("logsumexp_axis_b", column.data);
-    print_loss<T>(
-        "binary_cross_entropy_with_logits_broadcast",
-        softloss::binary_cross_entropy_with_logits(
-            x_.in(), probs_in, {.weight = &weight, .pos_weight = &weight, .dtype = softloss::dtype_of<T>}));
+    print_loss<T>("binary_cross_entropy_with_logits_broadcast",
+                  softloss::binary_cross_entropy_with_logits(
+                      x_.in(), probs_in,
+                      {.weight = &weight, .pos_weight = &weight, .compute_dtype = softloss::dtype_of<T>}));
 
     labels[1] = kClasses;
     try {

@@ -6,9 +6,11 @@ and bits.c. Must not: checks of values, which are those of tests/python.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,13 +49,15 @@ def expected() -> list[str]:
     for dtype in ("float32", "float64"):
         x, probs = numbers((3, 37), 1, -20, 20, dtype), numbers((3, 37), 2, 0, 1, dtype)
         weight, labels = numbers((37,), 3, 0, 2, dtype), np.array([5, -100, 36])
-        softmax, log_softmax = softloss.softmax(x), softloss.log_softmax(x)
+        softmax, log_softmax, hits = softloss.softmax(x), softloss.log_softmax(x), probs > 0.5
         results = {
             "softmax": softmax,
             "softmax_backward": softloss.softmax_backward(softmax, x),
             "log_softmax": log_softmax,
             "log_softmax_backward": softloss.log_softmax_backward(log_softmax, x),
             "logsumexp": softloss.logsumexp(x),
+            "log_normalize": softloss.log_normalize(x),
+            "softmax_entropy": softloss.softmax_entropy(x, temperature=2),
             "sigmoid": softloss.sigmoid(x),
             "log_sigmoid": softloss.log_sigmoid(x),
             "cross_entropy": softloss.cross_entropy(x, labels),
@@ -65,6 +69,9 @@ def expected() -> list[str]:
             "categorical_cross_entropy": softloss.categorical_cross_entropy(probs, labels),
             "binary_cross_entropy": softloss.binary_cross_entropy(probs, probs),
             "binary_cross_entropy_with_logits": softloss.binary_cross_entropy_with_logits(x, probs, reduction="sum"),
+            "kl_divergence": softloss.kl_divergence(x, probs, reduction="none"),
+            "js_divergence": softloss.js_divergence(x, probs, temperature=2),
+            "kl_divergence_and_grad": softloss.kl_divergence_and_grad(x, probs),
             "cross_entropy_and_grad": softloss.cross_entropy_and_grad(x, labels),
             "nll_loss_and_grad": softloss.nll_loss_and_grad(x, labels),
             "categorical_cross_entropy_and_grad": softloss.categorical_cross_entropy_and_grad(probs, labels),
@@ -72,6 +79,13 @@ def expected() -> list[str]:
             "binary_cross_entropy_with_logits_and_grad": softloss.binary_cross_entropy_with_logits_and_grad(x, probs),
             "cross_entropy_grad_hess": softloss.cross_entropy_grad_hess(x, labels, hess_scale=2, hess_min=1e-16),
             "binary_cross_entropy_with_logits_grad_hess": softloss.binary_cross_entropy_with_logits_grad_hess(x, probs),
+            "softmax_focal_loss": softloss.softmax_focal_loss(x, labels),
+            "softmax_focal_loss_and_grad": softloss.softmax_focal_loss_and_grad(x, labels, gamma=0.5),
+            "softmax_focal_loss_grad_hess": softloss.softmax_focal_loss_grad_hess(x, labels),
+            "sigmoid_focal_loss": softloss.sigmoid_focal_loss(x, hits),
+            "sigmoid_focal_loss_and_grad": softloss.sigmoid_focal_loss_and_grad(x, hits, alpha=0.25, gamma=1.5),
+            "sigmoid_focal_loss_grad_hess": softloss.sigmoid_focal_loss_grad_hess(x, hits, alpha=0.25, gamma=1.5),
+            "cross_entropy_grad_hess_soft": softloss.cross_entropy_grad_hess(x, probs, label_smoothing=0.1),
             "softmax_topk": softloss.softmax_topk(x, 4),
             "token_logprobs": softloss.token_logprobs(x, labels, top_k=2),
             "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
@@ -106,10 +120,11 @@ def cmake(build: Path, *options: str, source: Path = HERE) -> None:
 
 @pytest.fixture(scope="session")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prefix that holds the static and the shared library, moved to another place after the installation."""
+    """A prefix that holds the static library and the shared one, without OpenMP, moved to another place after the
+    installation."""
     root = tmp_path_factory.mktemp("install")
-    for shared in ("OFF", "ON"):
-        cmake(root / shared, f"-DBUILD_SHARED_LIBS={shared}", source=SOURCE)
+    for shared, openmp in (("OFF", "ON"), ("ON", "OFF")):
+        cmake(root / shared, f"-DBUILD_SHARED_LIBS={shared}", f"-DSOFTLOSS_OPENMP={openmp}", source=SOURCE)
         run("cmake", "--install", root / shared, "--prefix", root / "before")
     return (root / "before").rename(root / "after")
 
@@ -128,9 +143,77 @@ def test_find_package_refuses_what_is_not_there(prefix: Path, tmp_path: Path) ->
             cmake(tmp_path / wrong, f"-DCMAKE_PREFIX_PATH={prefix}", f"-D{wrong}")
 
 
+PROJECT = """
+cmake_minimum_required(VERSION 3.24)
+project(app LANGUAGES {languages})
+{find}
+add_executable(app {program})
+target_link_libraries(app PRIVATE softloss::softloss)
+"""
+
+
+def project(folder: Path, find: str, languages: str = "C") -> Path:
+    """A project around bits.c that finds softloss in its own way."""
+    folder.mkdir(exist_ok=True)
+    (folder / "CMakeLists.txt").write_text(PROJECT.format(languages=languages, find=find, program=HERE / "bits.c"))
+    return folder
+
+
+def test_projects_in_c_alone(prefix: Path, tmp_path: Path) -> None:
+    """They get the shared library, which needs no C++; for the static one an error says what to write."""
+    found, wrong = f"-DCMAKE_PREFIX_PATH={prefix}", r"project\(app\s+LANGUAGES\s+C\s+CXX\)"
+    cmake(tmp_path / "b", found, source=project(tmp_path / "p", "find_package(softloss CONFIG REQUIRED)"))
+    assert run(tmp_path / "b/app").splitlines() == expected()
+    for find in ("find_package(softloss CONFIG REQUIRED COMPONENTS static)", f"add_subdirectory({SOURCE} softloss)"):
+        with pytest.raises(AssertionError, match=wrong):
+            cmake(tmp_path / "c", found, source=project(tmp_path / "p", find))
+
+
+def test_components(prefix: Path, tmp_path: Path) -> None:
+    """One that must be there and is not is an error, one that may be there is none; a folder has one kind."""
+    show = 'message(FATAL_ERROR "static=${softloss_static_FOUND} shared=${softloss_shared_FOUND}")'
+    alone = tmp_path / "prefix"
+    run("cp", "-r", prefix, alone)
+    for file in (alone / "lib/cmake/softloss").glob("softloss-shared-*"):
+        file.unlink()
+    for found, find, text in (
+        (
+            alone,
+            f"find_package(softloss CONFIG REQUIRED OPTIONAL_COMPONENTS shared static)\n{show}",
+            "static=TRUE shared=FALSE",
+        ),
+        (alone, f"find_package(softloss CONFIG REQUIRED COMPONENTS static shared)\n{show}", "no component 'shared'"),
+        (prefix, f"find_package(softloss CONFIG REQUIRED COMPONENTS shared)\n{show}", "static=TRUE shared=TRUE"),
+        (
+            prefix,
+            "\n".join(f"find_package(softloss CONFIG REQUIRED COMPONENTS {kind})" for kind in ("shared", "static")),
+            r"a\s+SHARED_LIBRARY\s+here\s+already",
+        ),
+    ):
+        with pytest.raises(AssertionError, match=text):
+            cmake(tmp_path / "b", f"-DCMAKE_PREFIX_PATH={found}", source=project(tmp_path / "p", find, "C CXX"))
+        run("rm", "-rf", tmp_path / "b")
+
+
 def test_wheel(tmp_path: Path) -> None:
     cmake(tmp_path, f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}")
     check(tmp_path)
+
+
+def test_an_installed_program_finds_the_library(tmp_path: Path) -> None:
+    """With the line that docs/cpp.rst names; without it, CMake takes the path away."""
+    line = "set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)"
+    assert line in (SOURCE / "docs/cpp.rst").read_text()
+    source = project(tmp_path / "p", f"{line}\nfind_package(softloss CONFIG REQUIRED)")
+    with (source / "CMakeLists.txt").open("a") as file:
+        file.write("install(TARGETS app DESTINATION .)\n")
+    cmake(
+        tmp_path / "b",
+        f"-Dsoftloss_DIR={run(sys.executable, '-m', 'softloss', '--cmakedir').strip()}",
+        source=source,
+    )
+    run("cmake", "--install", tmp_path / "b", "--prefix", tmp_path / "prefix")
+    assert run(tmp_path / "prefix/app").splitlines() == expected()
 
 
 def test_wheel_has_headers() -> None:
@@ -147,6 +230,32 @@ def test_add_subdirectory(tmp_path: Path) -> None:
     assert not (tmp_path / "prefix").exists(), "a project that embeds softloss must not install it"
 
 
+@pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
+def test_flags_of_a_parent(tmp_path: Path, compiler: str) -> None:
+    """Fast math, one file for all and warnings as errors do not reach softloss."""
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler}")
+    flags = "-ffast-math -Wall -Wextra -Wshadow -Werror"
+    cmake(
+        tmp_path,
+        f"-DSOFTLOSS_SOURCE={SOURCE}",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        f"-DCMAKE_CXX_FLAGS={flags}",
+        "-DCMAKE_UNITY_BUILD=ON",
+        "-DSOFTLOSS_OPENMP=OFF",
+    )
+    check(tmp_path)
+
+
+def test_no_build_type(tmp_path: Path) -> None:
+    """The parent's files are compiled as it says, ours are optimised."""
+    run("cmake", "-S", HERE, "-B", tmp_path, f"-DSOFTLOSS_SOURCE={SOURCE}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+    commands = json.loads((tmp_path / "compile_commands.json").read_text())
+    ours = [c["command"] for c in commands if Path(c["file"]).is_relative_to(SOURCE / "cpp")]
+    assert len(ours) > 8
+    assert all(re.search(r" -O[2s] ", command) and " -fno-fast-math " in command for command in ours)
+
+
 def test_fetch_content_without_openmp(tmp_path: Path) -> None:
     cmake(tmp_path, f"-DSOFTLOSS_SOURCE={SOURCE}", "-DSOFTLOSS_FETCH=ON", "-DSOFTLOSS_OPENMP=OFF")
     check(tmp_path)
@@ -156,9 +265,8 @@ def test_fetch_content_without_openmp(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["static", "shared"])
 def test_pkg_config(prefix: Path, tmp_path: Path, kind: str) -> None:
     config = {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-    flags = run("pkg-config", "--cflags", "--libs", *["--static"] * (kind == "static"), "softloss", **config).split()
-    if kind == "static":
-        flags[flags.index("-lsoftloss")] = "-l:libsoftloss.a"
+    name = "softloss" if kind == "shared" else "softloss-static"
+    flags = run("pkg-config", "--cflags", "--libs", name, **config).split()
     run("c++", "-std=c++20", HERE / "bits.cpp", *flags, "-o", tmp_path / "bits_cpp")
     run(
         "cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", HERE / "bits.c", *flags, "-o", tmp_path / "bits_c"
@@ -166,12 +274,90 @@ def test_pkg_config(prefix: Path, tmp_path: Path, kind: str) -> None:
     check(tmp_path, LD_LIBRARY_PATH=str(prefix / "lib"))
 
 
+def test_containers_of_debug_mode(prefix: Path, tmp_path: Path) -> None:
+    """libstdc++'s debug mode changes its containers: none of them may cross the border of the library."""
+    flags = run("pkg-config", "--cflags", "--libs", "softloss", PKG_CONFIG_PATH=str(prefix / "lib/pkgconfig")).split()
+    run("c++", "-std=c++20", "-D_GLIBCXX_DEBUG", HERE / "bits.cpp", *flags, "-o", tmp_path / "bits_cpp")
+    assert run(tmp_path / "bits_cpp", LD_LIBRARY_PATH=str(prefix / "lib")).splitlines() == expected()
+
+
+def test_absolute_folders(tmp_path: Path) -> None:
+    """Of package managers that give each package's library and headers folders of their own."""
+    folders = ("-DCMAKE_INSTALL_LIBDIR=/of/libraries", "-DCMAKE_INSTALL_INCLUDEDIR=/of/headers")
+    for _ in ("configured", "configured again"):
+        run("cmake", "-S", SOURCE, "-B", tmp_path, *folders)
+    config = {"PKG_CONFIG_PATH": str(tmp_path / "cpp/cmake")}
+    assert run("pkg-config", "--cflags", "--libs", "softloss", **config).split() == [
+        "-I/of/headers",
+        "-L/of/libraries",
+        "-lsoftloss",
+    ]
+
+
+# ---- what a compiler says ----
+
+
+def complaints(tmp_path: Path, body: str, *options: str, compiler: str = "c++", include: str = "softloss.hpp") -> str:
+    """What the compiler says of a program, "" where it is content."""
+    program = tmp_path / ("app.c" if compiler == "cc" else "app.cpp")
+    lines = [
+        f"#include <softloss/{include}>",
+        "#include <vector>" if compiler != "cc" else "",
+        f"void f(void) {{ {body} }}",
+    ]
+    program.write_text("\n".join(lines) + "\n")
+    command = [compiler, f"-I{SOURCE / 'cpp/include'}", "-Werror", "-c", *options, program, "-o", "/dev/null"]
+    return subprocess.run(command, text=True, capture_output=True).stderr
+
+
+ELEMENTS = "softloss takes elements of float"
+WRONG = {  # body of a function: what the compiler must say
+    "softloss::binary_cross_entropy(std::vector<float>{1}, std::vector<long double>{1});": ELEMENTS,
+    "softloss::cross_entropy(std::vector<float>{1}, std::vector<long double>{1}, 1);": "a target holds class indices",
+    "std::vector<void*> v; softloss::Contiguous weight(v);": ELEMENTS,
+    "softloss::Contiguous weight(std::vector<float>{1});": "no matching function|constraint",
+    "const std::vector<float> x{1}; softloss::sigmoid(x, x);": "WritableReals|no matching function",
+    "softloss::softmax_topk(std::vector<float>{1}, 1);": "nodiscard",
+}
+
+
+@pytest.mark.parametrize("body", WRONG)
+def test_what_must_not_compile(tmp_path: Path, body: str) -> None:
+    said = complaints(tmp_path, body, "-std=c++20")
+    assert re.search(WRONG[body], said) and said.count("error:") == 1, said
+
+
+def test_what_must_compile(tmp_path: Path) -> None:
+    options = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-pedantic")
+    view = (
+        "static const std::int64_t shape[] = {1}; float x[1];"
+        "const softloss::MutableTensorView v{x, softloss::DType::float32, shape}; softloss::sigmoid(v, v);"
+    )
+    for compiler in filter(shutil.which, ("c++", "clang++-15", "clang++-19")):
+        for body in (view, ""):
+            assert complaints(tmp_path, body, "-std=c++20", "-fno-exceptions", *options, compiler=compiler) == ""
+    for header in SOURCE.glob("cpp/include/softloss/*.h*"):  # each by itself
+        assert complaints(tmp_path, "", "-std=c++20", *options, include=header.name) == ""
+    for standard in ("c++98", "c++17", "c++20"):
+        assert complaints(tmp_path, "", f"-std={standard}", *options[:3], include="softloss.h") == ""
+    status = "if (softloss_sigmoid(0, 0)) return;"
+    for standard in ("c99", "c17"):
+        assert complaints(tmp_path, status, f"-std={standard}", *options, compiler="cc", include="softloss.h") == ""
+
+
+def test_older_standards_and_ignored_statuses(tmp_path: Path) -> None:
+    said = complaints(tmp_path, "", "-std=c++17")
+    assert said.count("error:") == 1 and "needs C++20" in said, said
+    said = complaints(tmp_path, "softloss_sigmoid(0, 0);", compiler="cc", include="softloss.h")
+    assert said.count("error:") == 1 and "unused" in said, said
+
+
 def test_symbols(prefix: Path) -> None:
     """The shared library exports the API and nothing else, the extension its entry point."""
     library = run("nm", "-DC", "--defined-only", "--format=posix", prefix / "lib/libsoftloss.so")
     header = "\n".join(file.read_text() for file in SOURCE.glob("cpp/include/softloss/*.h*"))
-    declared = set(re.findall(r"^SOFTLOSS_API [^(]*?\b(\w+)\(", header, re.MULTILINE))
-    assert {re.sub(r"softloss::|\(.*", "", line).split()[0] for line in library.splitlines()} == declared
+    declared = set(re.findall(r"^(?:\[\[nodiscard\]\] )?SOFTLOSS_(?:API|STATUS) [^(]*?\b(\w+)\(", header, re.MULTILINE))
+    assert {re.sub(r"softloss::(detail::)?|\(.*", "", line).split()[0] for line in library.splitlines()} == declared
     extension = run("nm", "-D", "--defined-only", "--format=posix", softloss._core.__file__)
     assert [line.split()[0] for line in extension.splitlines()] == ["PyInit__core"]
 
@@ -221,6 +407,16 @@ def test_readme_as_a_part(app: Path, part: str) -> None:
 
 
 # ---- what docs/cpp.rst shows ----
+
+
+def test_documentation_names_every_option() -> None:
+    """With the functions that use it."""
+    header = (SOURCE / "cpp/include/softloss/softloss.hpp").read_text()
+    structs = re.findall(r"^struct \w+Options \{\n(.*?)^\};", header, re.MULTILINE | re.DOTALL)
+    options = {name for body in structs for name in re.findall(r"^    \S.*? \*?(\w+) = .*?;", body, re.MULTILINE)}
+    assert {"axis", "hess_min", "compute_dtype", "sample_weight", "top_k"} <= options
+    table = (SOURCE / "docs/cpp.rst").read_text().partition("Options and the functions that use them")[2]
+    assert options <= set(re.findall(r"``(\w+)``", table.partition("From C and other languages")[0]))
 
 
 @pytest.mark.parametrize("language, compiler", [("c", ["cc", "-std=c99"]), ("cpp", ["c++", "-std=c++20"])])
