@@ -3,7 +3,7 @@
 Prints a table of the largest and the mean error in ULP (units in the last place of the exact result), and writes
 benchmarks/results/<cpu>-<date>-accuracy.json.
 
-Lives here: the inputs, the errors, the table. Must not: how a peer computes (peers.py), the exact results
+Lives here: the inputs, the errors, the table. Must not: how a library computes (peers), the exact results
 (tests/python/exact.py), promises (the tests check them), how pictures look (pictures.py).
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import peers
-from cases import Case, np_dtype
+from cases import POS_WEIGHT, SMOOTHING, TEMPERATURE, Case, np_dtype
 from rich.progress import track
 from rich.table import Table
 from run import RESULTS, bind, console, cpu_name, stem, versions
@@ -35,18 +35,19 @@ LONG_ROW = 1_000_000
 
 
 class Inputs:
-    """Inputs of one call, in the form that peers.py takes."""
+    """Inputs of one call, in the form that peers expects."""
 
     def __init__(self, case: Case, x: np.ndarray[Any, Any], target: np.ndarray[Any, Any] | None = None) -> None:
         self.case = case
         self.x = x
         self.target = np.zeros(1, np.int64) if target is None else target
         self.out = np.zeros_like(x)
+        self.weights = np.random.default_rng(1).uniform(0.5, 2, x.shape[-1]).astype(x.dtype)
 
 
 @dataclass
 class Measurement:
-    """Calls of one operation, and the exact results of all of them in a row, as pairs of float64."""
+    """Calls of one operation, and their exact results, concatenated, as pairs of float64."""
 
     name: str
     calls: list[Inputs]
@@ -54,7 +55,7 @@ class Measurement:
     dtype: str
 
     def errors(self, library: str) -> np.ndarray[Any, Any] | None:
-        """ULP of each element that is a normal number, or None where the library lacks the operation."""
+        """Error in ULP of each normal result; None if the library does not have the operation."""
         results = [_result(library, call) for call in self.calls]
         if any(result is None for result in results):
             return None
@@ -65,10 +66,9 @@ class Measurement:
 
 
 def _result(library: str, call: Inputs) -> Any:
-    """What the library's statement gives: of a loss with its gradient, the gradient."""
-    compute = peers.softloss if library == "softloss" else peers.PEERS[library]
+    """The result of the library; for a loss with its gradient, the gradient."""
     try:
-        statement = compute(call.case, call, 1).get("fresh")
+        statement = peers.compute(library, call.case, call, 1).get("fresh")
     except NotImplementedError:
         return None
     if statement is None:
@@ -87,7 +87,7 @@ def _transform(op: str, x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Input
 
 
 def _each_row(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
-    """The loss of each row by itself: a mean over one row."""
+    """The loss of each single row, as a mean over one row."""
     calls, true = [], []
     for row, at in zip(x.astype(dtype), label, strict=True):
         one, only = row[None, :], np.array([at])
@@ -96,8 +96,24 @@ def _each_row(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) 
     return calls, true
 
 
+def _losses(x: np.ndarray[Any, Any], target: np.ndarray[Any, Any], dtype: str, option: str) -> Any:
+    """The loss of each row, with one option of cases.py; target: labels or distributions."""
+    x = x.astype(dtype)
+    soft = option == "soft-targets"
+    call = Inputs(Case("cross_entropy", x.shape, dtype=dtype, options=(option, "none")), x, target)
+    call.target = target.astype(dtype) if soft else target
+    rows = exact.Rows(x, temperature=TEMPERATURE if option == "temperature" else 1)
+    if soft:
+        return [call], [rows.soft_cross_entropy(call.target)]
+    if option == "smoothing":
+        share = exact.smoothed(np.eye(x.shape[-1])[target], SMOOTHING)
+        return [call], [rows.shared_cross_entropy(share)]
+    weight = exact.numbers(call.weights[target]) if option == "weights" else 1
+    return [call], [rows.cross_entropy(target, weight)]
+
+
 def _gradient(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
-    """Of the mean loss, over a power of two of rows: the division is exact."""
+    """Gradient of the mean loss over a power of two of rows, so that the division is exact."""
     x = x.astype(dtype)
     hi, lo = exact.Rows(x).cross_entropy_grad(label)
     call = Inputs(Case("cross_entropy_and_grad", x.shape, dtype=dtype), x, label)
@@ -111,16 +127,28 @@ def _mean(x: np.ndarray[Any, Any], label: np.ndarray[Any, Any], dtype: str) -> t
     return [Inputs(Case("cross_entropy", x.shape, dtype=dtype), x, label)], [(np.array(mean), np.zeros(()))]
 
 
+def _divergence(
+    op: str, x: np.ndarray[Any, Any], target: np.ndarray[Any, Any], dtype: str
+) -> tuple[list[Inputs], list[Any]]:
+    """Each single row, as a mean over one row."""
+    calls, true = [], []
+    for one, other in zip(x.astype(dtype)[:, None], target.astype(dtype)[:, None], strict=True):
+        calls.append(Inputs(Case(op, one.shape, dtype=dtype), one, other))
+        true.append(getattr(exact.Pairs(one, other), op)())
+    return calls, true
+
+
 def _sigmoid(x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
     x = x.astype(dtype)
     return [Inputs(Case("sigmoid", x.shape, dtype=dtype), x)], [exact.sigmoid(x)]
 
 
-def _each_binary(x: np.ndarray[Any, Any], dtype: str) -> tuple[list[Inputs], list[Any]]:
-    """Logits against the target 0, each by itself."""
-    op = "binary_cross_entropy_with_logits"
-    calls = [Inputs(Case(op, (1,), dtype=dtype), x[i : i + 1].astype(dtype), np.zeros(1, dtype)) for i in range(x.size)]
-    return calls, [exact.binary_cross_entropy_with_logits(call.x, call.target) for call in calls]
+def _each_binary(x: np.ndarray[Any, Any], target: float, dtype: str, *options: str) -> tuple[list[Inputs], list[Any]]:
+    """Single logits with one target."""
+    case = Case("binary_cross_entropy_with_logits", (1,), dtype=dtype, options=options)
+    calls = [Inputs(case, x[i : i + 1].astype(dtype), np.full(1, target, dtype)) for i in range(x.size)]
+    pos_weight = POS_WEIGHT if "pos-weight" in options else 1.0
+    return calls, [exact.binary_cross_entropy_with_logits(c.x, c.target, pos_weight=pos_weight) for c in calls]
 
 
 def _dominant(n: int, top: float) -> np.ndarray[Any, Any]:
@@ -135,6 +163,10 @@ def _measurements() -> dict[str, Callable[[str], tuple[list[Inputs], list[Any]]]
     some_label, any_label = rng.integers(0, 1000, 64), rng.integers(0, 10, LONG_ROW)
     easy = np.clip(many + 15 * (np.arange(10) == any_label[:, None]), -10, 20)
     few = normal[:12]
+    cauchy, log_normal = rng.standard_cauchy((32, 100)), np.exp(1.5 * rng.standard_normal((32, 100)))
+    log_probs = cauchy - np.log(np.exp(cauchy - cauchy.max(-1, keepdims=True)).sum(-1, keepdims=True))
+    log_probs -= cauchy.max(-1, keepdims=True)
+    label, shares = rng.integers(0, 100, 32), rng.dirichlet(np.full(100, 0.1), 32)
     return {
         "softmax, 1000 wide, normal x 3": lambda t: _transform("softmax", normal, t),
         "softmax, 1000 wide, spread 20": lambda t: _transform("softmax", 20 / 3 * normal[:16], t),
@@ -153,9 +185,24 @@ def _measurements() -> dict[str, Callable[[str], tuple[list[Inputs], list[Any]]]
         ),
         "mean cross-entropy, 1e6 rows, normal x 3": lambda t: _mean(np.clip(many, -15, 15), any_label, t),
         "mean cross-entropy, 1e6 rows, easy": lambda t: _mean(easy, any_label, t),
+        "KL, 10 wide, normal x 3": lambda t: _divergence("kl_divergence", narrow[:64], narrow[64:128], t),
+        "KL of logits that differ by 1e-3": lambda t: _divergence(
+            "kl_divergence", narrow[:64], narrow[:64] + 1e-3 * narrow[64:128], t
+        ),
+        "JS, 10 wide, normal x 3": lambda t: _divergence("js_divergence", narrow[:64], narrow[64:128], t),
         "sigmoid, normal x 3": lambda t: _sigmoid(normal.ravel()[:20000], t),
         "sigmoid, -80 to 80": lambda t: _sigmoid(np.linspace(-80, 80, 20001), t),
-        "BCE with logits, target 0, -20 to 3": lambda t: _each_binary(np.linspace(-20, 3, 24), t),
+        "BCE with logits, target 0, -20 to 3": lambda t: _each_binary(np.linspace(-20, 3, 24), 0, t),
+        "softmax, 100 wide, Cauchy": lambda t: _transform("softmax", cauchy, t),
+        "log_softmax, 100 wide, Cauchy": lambda t: _transform("log_softmax", cauchy, t),
+        "log_softmax, 100 wide, log-normal": lambda t: _transform("log_softmax", log_normal, t),
+        "logsumexp of log-probabilities": lambda t: _transform("logsumexp", log_probs, t),
+        "cross-entropy, soft targets, Cauchy": lambda t: _losses(cauchy, shares, t, "soft-targets"),
+        "cross-entropy, soft targets, log-normal": lambda t: _losses(log_normal, shares, t, "soft-targets"),
+        "cross-entropy, smoothing, log-normal": lambda t: _losses(log_normal, label, t, "smoothing"),
+        "cross-entropy, weights, Cauchy": lambda t: _losses(cauchy, cauchy.argmax(-1), t, "weights"),
+        "cross-entropy, temperature, Cauchy": lambda t: _losses(cauchy, cauchy.argmax(-1), t, "temperature"),
+        "BCE with logits, pos_weight, Cauchy": lambda t: _each_binary(cauchy[0], 1, t, "pos-weight"),
     }
 
 

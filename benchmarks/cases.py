@@ -1,13 +1,12 @@
-"""What is measured, and what each measurement must reach.
+"""The cases that are measured.
 
-Lives here: the cases (operation, shape, axis, dtype), their inputs, and the one table of targets. Must not: timing,
-peers, printing.
+Lives here: the cases (operation, shape, axis, dtype) and their inputs. Must not: how a library computes them (peers),
+targets (targets.py), timing, printing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -15,10 +14,24 @@ from typing import Any
 import numpy as np
 
 # Operations by what they read and write, in arrays of the case's shape.
-READS = {"binary_cross_entropy": 2, "binary_cross_entropy_with_logits": 2}
+BACKWARD = ("softmax_backward", "log_softmax_backward")  # of a result and the gradient with respect to it
+DIVERGENCES = ("kl_divergence", "js_divergence")  # of two arrays of logits
+TWO_READS = ("binary_cross_entropy", "binary_cross_entropy_with_logits", *BACKWARD, *DIVERGENCES)
 TRANSFORMS = ("softmax", "log_softmax", "sigmoid")
 SCORES = ("softmax_topk", "token_logprobs")  # a few numbers for each row
-TOP = 5  # of them
+GATHERED = ("nll_loss", "categorical_cross_entropy")  # with labels, they read one element of each row
+TOP = 5  # numbers of a score, without the option k=N
+SMOOTHING, TEMPERATURE, POS_WEIGHT = 0.1, 2.0, 3.0
+NEIGHBOURS = {"0.9x columns": 0.9, "1.1x columns": 1.1}
+
+# Options of a case, the words that its name ends with:
+#   soft-targets, smoothing, weights (of classes), none (reduction), where, temperature, b (of logsumexp),
+#   pos-weight (of a binary loss)
+#   k=N: of scores, how many numbers
+#   order=F, stride=2: how the inputs lie in memory: in Fortran's order; as every other column of a larger array
+#   special: the call goes through softloss.special
+#   page: rows of a power of two bytes, where a load may wait for an earlier store to the same place of another page of
+#       4 KiB; compared with rows a tenth shorter and longer
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,12 @@ class Case:
     shape: tuple[int, ...]
     axis: int = -1
     dtype: str = "float32"
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         axis = "" if self.axis == -1 else f"@{self.axis}"
-        dtype = "" if self.dtype == "float32" else f" {self.dtype}"
-        return f"{self.op} {'x'.join(map(str, self.shape))}{axis}{dtype}"
+        dtype = () if self.dtype == "float32" else (self.dtype,)
+        return " ".join((self.op, "x".join(map(str, self.shape)) + axis, *dtype, *self.options))
 
     @property
     def size(self) -> int:
@@ -45,27 +59,53 @@ class Case:
 
     @property
     def base(self) -> str:
-        """The operation without what is computed beside the loss."""
+        """The operation that computes only the loss."""
         return self.op.removesuffix("_and_grad").removesuffix("_grad_hess")
 
     @property
     def takes_target(self) -> bool:
-        return self.op not in (*TRANSFORMS, "logsumexp", "softmax_topk")
+        return self.op not in (*TRANSFORMS, "logsumexp", "softmax_topk", "softmax_entropy", "log_normalize")
+
+    @property
+    def soft(self) -> bool:
+        return "soft-targets" in self.options
+
+    @property
+    def k(self) -> int:
+        """How many numbers a score returns."""
+        return next((int(option[2:]) for option in self.options if option.startswith("k=")), TOP)
+
+    @property
+    def arguments(self) -> bool:
+        """Whether any option is another computation, not another place in memory."""
+        return any(option not in ("order=F", "stride=2", "special", "page") for option in self.options)
 
     @property
     def reads(self) -> int:
-        """Arrays of the case's shape that must be read."""
-        return READS.get(self.base, 1)
+        """Arrays of the shape of the case that must be read."""
+        return 2 if self.base in TWO_READS or self.soft or "b" in self.options else 1
 
     @property
     def writes(self) -> int:
-        """Arrays of the case's shape that must be written."""
-        return 1 if self.op in TRANSFORMS or self.op.endswith("_and_grad") else 2 * self.op.endswith("_hess")
+        """Arrays of the shape of the case that must be written."""
+        if self.op in (*TRANSFORMS, *BACKWARD, "log_normalize") or self.op.endswith("_and_grad"):
+            return 1
+        return 2 * self.op.endswith("_hess")
+
+    @property
+    def gathers(self) -> bool:
+        """Whether only the elements at the labels are read."""
+        return self.op in GATHERED and not self.soft
 
     @property
     def has_roof(self) -> bool:
-        """Whether bytes and exponentials bound it: gathering labels is neither."""
-        return self.op != "nll_loss"
+        """Whether bytes and exponentials limit the case: not if labels are gathered or elements are strided."""
+        return not self.gathers and "stride=2" not in self.options
+
+    @property
+    def exponentials(self) -> int:
+        """Exponentials, or logarithms, that must be computed."""
+        return 0 if self.op in ("softmax_backward", "nll_loss") else (1 + (self.base in DIVERGENCES)) * self.size
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -74,10 +114,28 @@ class Case:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that must move: arrays read and written once (labels and scalars are left out)."""
-        if self.op == "nll_loss":
-            return self.size // self.classes * np_dtype(self.dtype).itemsize
-        return (self.reads + self.writes) * self.size * np_dtype(self.dtype).itemsize
+        """Bytes that must move: arrays read and written once (labels, masks and scalars are left out)."""
+        itemsize = np_dtype(self.dtype).itemsize
+        if self.gathers:
+            return self.size // self.classes * itemsize
+        return (self.reads + self.writes) * self.size * itemsize
+
+    @property
+    def plain(self) -> dict[str, Case]:
+        """Calls of softloss to compare with: without each of the options; for a score, the loss of each row; for a
+        divergence, the loss of one array."""
+        if self.base in DIVERGENCES:
+            return {"cross_entropy": replace(self, op=self.op.replace(self.base, "cross_entropy"))}
+        if self.op in SCORES:
+            return {"cross_entropy none": replace(self, op="cross_entropy", options=("none",))}
+        if "page" in self.options:
+            lengths = {name: round(factor * self.classes) for name, factor in NEIGHBOURS.items()}
+            return {name: replace(self, shape=(self.size // n, n), options=()) for name, n in lengths.items()}
+        removable = [option for option in self.options if option != "special"]
+        return {
+            f"without {option}": replace(self, options=tuple(other for other in self.options if other != option))
+            for option in removable
+        }
 
 
 def np_dtype(name: str) -> np.dtype[Any]:
@@ -89,27 +147,66 @@ def np_dtype(name: str) -> np.dtype[Any]:
 
 
 class Data:
-    """Inputs of a case: `x`, and where the operation takes one, `target`; `out` is memory for a result."""
+    """Inputs of a case: `x`, and `target` if the operation has one; `out` is memory for a result."""
 
     def __init__(self, case: Case) -> None:
-        rng = np.random.default_rng(0)
-        dtype = np_dtype(case.dtype)
-        x = 3 * rng.standard_normal(case.shape, np.float32)
+        self.case = case
+        self._rng = np.random.default_rng(0)
+        x = 3 * self._rng.standard_normal(case.shape, np.float32)
         if case.base == "binary_cross_entropy":
             x = np.clip(1 / (1 + np.exp(-x)), 1e-3, 1 - 1e-3)
         if case.op == "nll_loss":
             x = -np.abs(x)
-        self.case = case
-        self.x = x.astype(dtype, copy=False)
-        if case.base.startswith("binary"):
-            self.target = (rng.random(case.shape, np.float32) < 0.5).astype(dtype)
-        else:
-            rows = [n for i, n in enumerate(case.shape) if i != case.axis % len(case.shape)]
-            self.target = rng.integers(0, case.classes, rows)
+        if case.base == "categorical_cross_entropy" or case.op in BACKWARD:
+            x = self._probabilities(x)
+        if case.op == "log_softmax_backward":
+            x = np.log(x)
+        self.x = self._laid_out(x)
+        self.target = self._target()
+
+    def _probabilities(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        e = np.exp(x - x.max(self.case.axis, keepdims=True))
+        return e / e.sum(self.case.axis, keepdims=True)
+
+    def _target(self) -> np.ndarray[Any, Any]:
+        case = self.case
+        if case.base.startswith(("binary", "sigmoid_focal")):
+            return (self._rng.random(case.shape, np.float32) < 0.5).astype(self.x.dtype)
+        if case.op in BACKWARD:
+            return self._laid_out(self._rng.standard_normal(case.shape, np.float32))
+        if case.base in DIVERGENCES:
+            return self._laid_out(3 * self._rng.standard_normal(case.shape, np.float32))
+        if case.soft:
+            return self._laid_out(self._probabilities(self._rng.standard_normal(case.shape, np.float32)))
+        rows = [n for i, n in enumerate(case.shape) if i != case.axis % len(case.shape)]
+        return self._rng.integers(0, case.classes, rows)
+
+    def _laid_out(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The array in the dtype and the memory layout of the case."""
+        x = x.astype(np_dtype(self.case.dtype), copy=False)
+        if "order=F" in self.case.options:
+            return np.asfortranarray(x)
+        return np.repeat(x, 2, axis=-1)[..., ::2] if "stride=2" in self.case.options else x
 
     @cached_property
     def out(self) -> np.ndarray[Any, Any]:
         return np.zeros_like(self.x)
+
+    @cached_property
+    def weights(self) -> np.ndarray[Any, Any]:
+        """Weights of the classes."""
+        return self._rng.uniform(0.5, 2, self.case.classes).astype(self.x.dtype)
+
+    @cached_property
+    def where(self) -> np.ndarray[Any, Any]:
+        """A mask of nine elements of ten, at least one in each row."""
+        where = self._rng.random(self.case.shape, np.float32) < 0.9
+        np.moveaxis(where, self.case.axis, 0)[0] = True
+        return where
+
+    @cached_property
+    def b(self) -> np.ndarray[Any, Any]:
+        return self._laid_out(self._rng.uniform(0.5, 2, self.case.shape))
 
 
 # ---- cases --------------------------------------------------------------------------------------------------------
@@ -120,6 +217,11 @@ LONG_ROWS = ((128, 50257), (2048, 32000), (1024, 128256), (6144, 512), (49152, 1
 SHORT_ROWS = ((1000000, 3), (1000000, 10))
 OTHER_AXES = (((32, 81, 8732), 1), ((8, 21, 512, 512), 1), ((1000, 4096), 0))
 ELEMENTWISE = ((1000,), (1000000,), (50000000,))
+WITH_OPTIONS = ((64, 1000), (6144, 512), (128, 50257), (1000000, 10), (1000000, 2))
+SCORED = ((1000000, 2), (1000000, 3), (1000000, 10), (100000, 63), (64, 1000), (128, 50257))
+SEGMENTATION = (4, 21, 128, 128)
+STATISTICS = (((1000000, 3), -1), ((4000,), -1), ((4000, 1000), 0), ((20, 200000), 0))  # of logsumexp in float64
+PAGES = tuple(((1 << 24) // n, n) for n in (128, 256, 512, 1024, 2048, 4096))  # 64 MiB of float32
 OTHER_DTYPES = ((64, 1000), (128, 50257), (2048, 32000), (1000000, 10))
 
 
@@ -134,15 +236,45 @@ def _all_cases() -> list[Case]:
     ):
         cases += [Case(op, shape) for shape in shapes] + [Case(op, (1000, 4096), 0)]
     cases += [Case(op, shape) for op in SCORES for shape in ((1, 128256), (128, 50257))]
+    for op in (*DIVERGENCES, "kl_divergence_and_grad", "softmax_entropy", "log_normalize"):
+        cases += [Case(op, shape) for shape in ((64, 1000), (2048, 32000), (100000, 10))]
     cases += [Case("nll_loss", shape) for shape in ((64, 1000), (2048, 32000), (1000000, 10))]
     cases += [Case("cross_entropy_grad_hess", shape) for shape in ((1000000, 10), (100000, 100))]
     for op in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
         cases += [Case(op + kind, shape) for kind in ("", "_and_grad") for shape in ELEMENTWISE]
     cases += [Case("binary_cross_entropy_with_logits_grad_hess", (1000000,))]
+    cases += [Case(f"sigmoid_focal_loss{kind}", (1000000,)) for kind in ("", "_and_grad", "_grad_hess")]
+    cases += [Case(f"softmax_focal_loss{kind}", (100000, 10)) for kind in ("", "_and_grad", "_grad_hess")]
     cases += [Case("sigmoid", shape) for shape in ELEMENTWISE]
     for dtype in ("float64", "float16", "bfloat16"):
         cases += [Case(op, shape, dtype=dtype) for op in ("softmax", "cross_entropy") for shape in OTHER_DTYPES]
-    return cases
+    return cases + _with_options()
+
+
+def _with_options() -> list[Case]:
+    losses = ("cross_entropy", "cross_entropy_and_grad")
+    cases = [
+        Case(op, shape, options=(option,))
+        for option in ("soft-targets", "smoothing", "weights", "none", "temperature")
+        for op in losses
+        for shape in WITH_OPTIONS
+    ]
+    for option, ops in (("temperature", ("softmax",)), ("where", ("softmax", "log_softmax", "logsumexp"))):
+        cases += [Case(op, shape, options=(option,)) for op in ops for shape in WITH_OPTIONS]
+    cases += [Case(op, shape) for op in BACKWARD for shape in WITH_OPTIONS]
+    for op, option in (("softmax_topk", "k=1"), ("token_logprobs", "k=0")):
+        cases += [Case(op, shape, options=(option,)) for shape in SCORED]
+    for op in ("softmax", *losses):
+        cases += [Case(op, shape, options=("order=F",)) for shape in ((2048, 32000), (4096, 512))]
+        cases += [Case(op, (4096, 512)), Case(op, (4096, 512), options=("stride=2",))]
+        cases += [Case(op, SEGMENTATION, 1)]
+    cases += [Case(op, SEGMENTATION, 1, options=("smoothing",)) for op in losses]
+    cases += [Case(op, shape, options=("soft-targets",)) for op in GATHERED for shape in WITH_OPTIONS]
+    cases += [Case("categorical_cross_entropy_and_grad", shape, options=("soft-targets",)) for shape in WITH_OPTIONS]
+    cases += [Case("logsumexp", shape, options=("b",)) for shape in ((100000, 10), (64, 1000), (128, 50257))]
+    cases += [Case("logsumexp", shape, axis, "float64") for shape, axis in STATISTICS]
+    cases += [Case(op, shape, options=("page",)) for op in ("softmax", "cross_entropy_and_grad") for shape in PAGES]
+    return [*cases, Case("logsumexp", (2,), dtype="float64", options=("special",))]
 
 
 CASES = _all_cases()
@@ -153,160 +285,3 @@ QUICK = [
     *(Case(op, (1000000,)) for op in ("binary_cross_entropy_with_logits", "sigmoid")),
 ]
 MANY_THREADS_FROM = 64000  # elements: smaller cases are measured on one thread only
-
-
-# ---- targets ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Row:
-    """One measurement, as it is printed and stored: a case, a variant, a number of threads."""
-
-    case: Case
-    variant: str
-    threads: int
-    seconds: dict[str, float]  # best time of each subject; "softloss" is one of them
-    ratio: dict[str, float]  # median over the rounds of subject's time / softloss's time
-    roof: dict[str, float]  # median over the rounds of roof's parts / softloss's time: "move", "exp", "call"
-    cache: int  # bytes of the last-level cache
-
-    @property
-    def best_peer(self) -> str | None:
-        from peers import PEERS
-
-        return min((name for name in self.ratio if name in PEERS), key=self.ratio.__getitem__, default=None)
-
-    @property
-    def x_roof(self) -> float:
-        """softloss's time as a multiple of the roof."""
-        return 1 / (max(self.roof["move"], self.roof["exp"]) + self.roof["call"])
-
-    @property
-    def beyond_cache(self) -> bool:
-        return self.case.nbytes > self.cache
-
-    def against(self, reference: str) -> float | None:
-        """How many times as fast softloss is as `reference`; for avx2, our own kernels, the other way round."""
-        if reference == "roof":
-            return 1 / self.x_roof
-        if reference == "avx2":
-            return 1 / self.ratio["avx2"] if "avx2" in self.ratio else None
-        if reference == "best peer":
-            return self.ratio[self.best_peer] if self.best_peer else None
-        return self.ratio.get(reference)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where `applies`, softloss must be at least `factor` times as fast as `reference`."""
-
-    reference: str
-    factor: float
-    applies: Callable[[Row], bool]
-
-
-def _rows(row: Row, *ops: str, dtype: str = "float32") -> bool:
-    return row.case.op in ops and row.case.dtype == dtype and row.case.size > 10
-
-
-def _long(row: Row, variant: str) -> bool:
-    case = row.case
-    return _rows(row, "softmax", "log_softmax") and row.variant == variant and case.axis == -1 and case.classes >= 100
-
-
-def _short(row: Row) -> bool:
-    return _rows(row, "softmax") and row.case.axis == -1 and row.case.classes <= 10
-
-
-def _other_axis(row: Row) -> bool:
-    return _rows(row, "softmax") and row.case.axis != -1
-
-
-def _large_binary(row: Row) -> bool:
-    return row.case.base.startswith("binary") and row.case.size >= 1000000 and not row.case.op.endswith("hess")
-
-
-def _large_sigmoid(row: Row) -> bool:
-    return row.case.op == "sigmoid" and row.case.size >= 1000000
-
-
-def _half(row: Row) -> bool:
-    return row.case.dtype in ("float16", "bfloat16")
-
-
-def _judged_by_roof(row: Row) -> bool:
-    """Bandwidth of many threads swings on shared machines, and page faults are not the kernel's."""
-    return row.threads == 1 and row.variant == row.case.variants[-1]
-
-
-def _peer_is_far_from_roof(row: Row) -> bool:
-    ratio = row.against("best peer")
-    return ratio is not None and ratio * row.x_roof > 2
-
-
-def _compute_binds(row: Row) -> bool:
-    return row.roof["exp"] > row.roof["move"] and row.case.size >= 1000000
-
-
-def _roof(limit: float, applies: Callable[[Row], bool]) -> Target:
-    return Target("roof", 1 / limit, lambda row: _judged_by_roof(row) and applies(row))
-
-
-SLACK = 0.97  # what counts as equal, given the noise
-TARGETS = [
-    Target("best peer", 1.0, lambda r: _long(r, "out")),
-    Target("best peer", 1.5, lambda r: _long(r, "out") and _peer_is_far_from_roof(r)),
-    _roof(1.25, lambda r: _long(r, "out")),
-    Target("best peer", 1.0, lambda r: _long(r, "fresh")),
-    Target("best peer", 1.3, lambda r: _long(r, "fresh") and r.beyond_cache),
-    Target("np.copyto", 1.2, lambda r: str(r.case) == "softmax 2048x32000" and r.variant == "out" and r.threads == 2),
-    Target("best peer", 8.0, _short),
-    _roof(2.0, _short),
-    Target("best peer", 4.0, _other_axis),
-    _roof(1.6, _other_axis),
-    Target("best peer", 3.0, lambda r: _rows(r, "cross_entropy") and r.case.classes > 10),
-    Target("best peer", 8.0, lambda r: _rows(r, "cross_entropy") and r.case.classes <= 10),
-    _roof(1.4, lambda r: _rows(r, "cross_entropy") and r.case.classes > 10),
-    _roof(2.0, lambda r: _rows(r, "cross_entropy") and r.case.classes <= 10),
-    Target("torch", 4.0, lambda r: _rows(r, "cross_entropy_and_grad")),
-    Target("best peer", 3.0, lambda r: _rows(r, "cross_entropy_and_grad")),
-    _roof(1.6, lambda r: _rows(r, "cross_entropy_and_grad")),
-    Target("best peer", 4.0, lambda r: _rows(r, "logsumexp")),
-    _roof(1.4, lambda r: _rows(r, "logsumexp")),
-    Target("best peer", 1.0, lambda r: _rows(r, *SCORES)),
-    Target("sorted pairs", 100.0, lambda r: str(r.case) == "token_logprobs 1x128256"),
-    Target("best peer", 3.0, _large_binary),
-    _roof(1.6, _large_binary),
-    Target("best peer", 1.4, _large_sigmoid),
-    _roof(1.3, _large_sigmoid),
-    Target("best peer", 2.5, lambda r: _rows(r, "softmax", "cross_entropy", dtype="float64")),
-    _roof(2.0, lambda r: _rows(r, "softmax", "cross_entropy", dtype="float64")),
-    Target("best peer", 4.0, _half),
-    Target("float32", 1.0, lambda r: _half(r) and r.beyond_cache),
-    Target("best peer", 1.0, lambda r: r.case.size <= 10),
-    Target("np.exp", 1 / 1.5, lambda r: r.case.size <= 10 and r.case.op == "softmax" and r.variant == "fresh"),
-    Target("one thread", SLACK, lambda r: r.threads > 1),
-    Target("one thread", 1.8, lambda r: r.threads == 2 and _compute_binds(r)),
-    Target("avx2", 0.75, lambda r: r.threads == 1 and r.case.size >= MANY_THREADS_FROM),
-]
-
-
-def _miss(target: Target, got: float) -> str:
-    if target.reference == "roof":
-        return f"{1 / got:.2f}x roof > {1 / target.factor:.2f}x"
-    if target.reference == "avx2":
-        return f"avx2 {got:.2f} < {target.factor:.2f} of our speed"
-    return f"{got:.2f}x {target.reference} < {target.factor:.2f}x"
-
-
-def judge(row: Row) -> tuple[bool | None, list[str]]:
-    """Whether the row meets all its targets (None: it has none), and which it misses."""
-    checked, missed = 0, []
-    for target in TARGETS:
-        got = row.against(target.reference) if target.applies(row) else None
-        if got is None:
-            continue
-        checked += 1
-        if got < target.factor:
-            missed.append(_miss(target, got))
-    return (not missed if checked else None), missed

@@ -1,4 +1,4 @@
-"""Count what the kernels execute: python benchmarks/instructions.py [BUILD]
+"""Count the instructions of the kernels: python benchmarks/instructions.py [BUILD]
 
 Instructions for 16 elements of float32 (one logical vector, two of AVX2), by valgrind's callgrind on AVX2: it knows no
 AVX-512. With BUILD, a folder in which CMake has built softloss: the loops of the AVX-512 kernels that compute an
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-OBJECT = "CMakeFiles/softloss_avx512.dir/cpp/src/kernels/isa_avx512.cpp.o"
+OBJECT = "CMakeFiles/softloss_avx512.dir/cpp/src/kernels/isa.cpp.o"
 CALLS = [  # of softloss: function, shape
     ("softmax", (64, 1000)),
     ("softmax", (6400, 10)),
@@ -43,7 +43,7 @@ for _ in range({repeat}):
 
 
 def instructions(name: str, shape: tuple[int, ...]) -> float:
-    """Of one call, for 16 elements, what comes before and after the kernel included."""
+    """Instructions of one call per 16 elements, including those before and after the kernel."""
     code = CODE.format(name=name, shape=shape, repeat=REPEAT, takes_target="cross_entropy" in name)
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect=softloss::{name}(*"]
     environment = os.environ | {"SOFTLOSS_ISA": "avx2", "SOFTLOSS_NUM_THREADS": "1"}
@@ -69,7 +69,7 @@ def functions(path: Path) -> Iterator[tuple[str, list[tuple[int, str]]]]:
 
 
 def loops(code: list[tuple[int, str]]) -> list[list[str]]:
-    """The innermost loops: what lies between a jump back and its target; what returns is no loop."""
+    """The innermost loops: the code between a backward jump and its target, without returns."""
     place = {at: i for i, (at, _) in enumerate(code)}
     jumps = [(re.match(r"j\w+\s+([0-9a-f]+)", text), i) for i, (_, text) in enumerate(code)]
     spans = [(place.get(int(jump[1], 16), i + 1), i) for jump, i in jumps if jump]
@@ -80,7 +80,7 @@ def loops(code: list[tuple[int, str]]) -> list[list[str]]:
 
 
 def simulated(loop: list[str], cpu: str) -> tuple[float, str]:
-    """Cycles of one turn, and the three busiest resources with the cycles of each."""
+    """Cycles of one iteration, and the three busiest resources with their cycles."""
     text = "\n".join(line for line in loop if not line.startswith("j"))
     mca = shutil.which("llvm-mca-19") or "llvm-mca"
     run = subprocess.run(

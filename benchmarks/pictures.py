@@ -1,9 +1,9 @@
 """Draw every picture of stored measurements: python benchmarks/pictures.py
 
-Reads benchmarks/results/*.json of run.py and of accuracy.py. The newest of each kind, those of --quick left out, give
-the pictures of README and documentation, docs/_static/speed.svg and docs/_static/accuracy.svg. Each file of run.py gets
-two pictures beside it: all its cases against the best peer, and against the roof. Ground and colours show on light and
-on dark pages.
+Reads benchmarks/results/*.json of run.py, accuracy.py and sweep.py. The newest of each kind, those of --quick left out,
+give the pictures of README and documentation: docs/_static/speed.svg, accuracy.svg and sweep.svg. Each file of run.py
+gets two pictures beside it: all its cases against the best peer, and against the roof. Ground and colours show on light
+and on dark pages. README shows speed.svg and accuracy.svg, which are in git; others are drawn where they are needed.
 
 Lives here: what is drawn and how it looks. Must not: measurements.
 """
@@ -34,6 +34,8 @@ MARKS = {  # of each library: colour, shape
     "numba": (GREEN, "P"),
     "onnxruntime": ("#c2a000", "X"),
 }
+COLOURS = [RED, BLUE, GREEN, "#f2810d", "#a371f7", "#12a594", "#c2a000"]
+STYLE = {"text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "svg.hashsalt": "0"}
 SPEED = {  # case of run.py: its name in the picture
     "softmax 10": "softmax, 10",
     "softmax 64x1000": "softmax, 64 × 1000",
@@ -52,20 +54,13 @@ Document = dict[str, Any]
 Series = tuple[dict[str, Any], list[tuple[float, float]]]  # how marks look; value and place of each
 
 
-# ---- how it looks -------------------------------------------------------------------------------------------------
+# ---- style --------------------------------------------------------------------------------------------------------
 
 
 def picture(path: Path, names: list[str], series: list[Series], label: str, line: float, log: bool = True) -> None:
-    """One line for each name, marks on it, and one vertical line to compare them with; many names are set smaller."""
+    """One line of marks for each name, and a vertical reference line; many names are set in a smaller font."""
     font, inches = (11, 0.36) if len(names) < 40 else (8, 0.17)
-    style = {
-        "text.color": GREY,
-        "axes.labelcolor": GREY,
-        "axes.edgecolor": GREY,
-        "font.size": font,
-        "svg.hashsalt": "0",
-    }
-    with pyplot.rc_context(style):
+    with pyplot.rc_context(STYLE | {"font.size": font}):
         figure, axes = pyplot.subplots(figsize=(9, 1.8 + inches * len(names)), layout="constrained")
         axes.axvline(line, color=RED, linewidth=1.2, alpha=0.7)
         for look, points in series:
@@ -84,13 +79,17 @@ def picture(path: Path, names: list[str], series: list[Series], label: str, line
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         figure.legend(loc="outside upper center", ncols=7, framealpha=0, labelcolor=GREY, columnspacing=1)
-        figure.savefig(path, transparent=True, metadata={"Date": None})
-        pyplot.close(figure)
+        save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    figure.savefig(path, transparent=True, metadata={"Date": None})
+    pyplot.close(figure)
     print(f"drawn: {path}")
 
 
 def of_libraries(rows: list[tuple[str, dict[str, float]]], floor: float = 0) -> list[Series]:
-    """A mark for each library in each row; equal values stand side by side, values below `floor` on it."""
+    """A mark for each library in each row. Equal values do not overlap; values below `floor` are drawn at `floor`."""
     series = []
     for place, (library, (colour, marker)) in enumerate(MARKS.items()):
         mine = library == "softloss"
@@ -101,11 +100,11 @@ def of_libraries(rows: list[tuple[str, dict[str, float]]], floor: float = 0) -> 
     return series
 
 
-# ---- what is drawn ------------------------------------------------------------------------------------------------
+# ---- the pictures -------------------------------------------------------------------------------------------------
 
 
 def draw_speed(document: Document) -> None:
-    """Time of each library over that of softloss, results freshly allocated, one thread."""
+    """Time of each library divided by that of softloss, for newly allocated results and one thread."""
     of_case = {row["name"]: row for row in document["rows"] if (row["variant"], row["threads"]) == ("fresh", 1)}
     rows = [(name, {"softloss": 1.0} | of_case[case]["ratio"]) for case, name in SPEED.items() if case in of_case]
     label = (
@@ -148,18 +147,57 @@ def draw_cases(document: Document, stem: Path) -> None:
         picture(stem.with_name(f"{stem.name}-{kind}.svg"), names, series, note, line=1, log=kind == "peers")
 
 
+def draw_sweep(document: Document) -> None:
+    """Time for each element over the length of rows, float32, in the cache and in memory."""
+    curves = [curve for curve in document["curves"] if curve["dtype"] == "float32"]
+    isa = curves[-1]["isa"]
+    colours = dict(zip(dict.fromkeys(curve["operation"] for curve in curves), COLOURS, strict=False))
+    with pyplot.rc_context(STYLE | {"font.size": 11}):
+        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+        for curve in curves:
+            if curve["isa"] == isa and curve["operation"] in colours:
+                dashes = "-" if curve["place"] == "cache" else ":"
+                label = f"{curve['operation'].replace('_', '-')}, {curve['place']}"
+                times = curve["nanoseconds"]
+                colour = colours[curve["operation"]]
+                axes.plot([int(n) for n in times], list(times.values()), dashes, color=colour, label=label)
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel(f"length of rows (float32, one thread, {document['cpu']}, {isa}, {curves[-1]['date']})")
+        axes.set_ylabel("nanoseconds for each element")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.tick_params(colors=GREY, which="both")
+        axes.grid(color=GREY, alpha=0.25)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=2, framealpha=0, labelcolor=GREY)
+        save(figure, STATIC / "sweep.svg")
+
+
+def stored(kind: str) -> list[tuple[Path, Document]]:
+    """The stored results whose names end so, oldest first; those of run.py have no ending."""
+    found = []
+    for path in RESULTS.glob("*.json"):
+        ending = path.stem.rsplit("-", 1)[-1]
+        if kind == (ending if ending.isalpha() else ""):
+            found.append((path, json.loads(path.read_text())))
+    return sorted(found, key=lambda entry: (entry[1].get("date", ""), entry[0].stat().st_mtime))
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    stored = [(path, json.loads(path.read_text())) for path in RESULTS.glob("*.json") if "quick" not in path.stem]
-    stored.sort(key=lambda entry: (entry[1]["date"], entry[0]))
-    runs = [(path, document) for path, document in stored if "roof" in document]
-    errors = [document for _, document in stored if "roof" not in document]
-    for path, document in runs:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sweep", action="store_true", help="only the picture of sweep.py, which is not in git")
+    options = parser.parse_args()
+    for _, document in stored("sweep")[-1:]:
+        draw_sweep(document)
+    if options.sweep:
+        return
+    for path, document in stored(""):
         draw_cases(document, path.with_suffix(""))
-    if runs:
-        draw_speed(runs[-1][1])
-    if errors:
-        draw_accuracy(errors[-1])
+    for _, document in stored("")[-1:]:
+        draw_speed(document)
+    for _, document in stored("accuracy")[-1:]:
+        draw_accuracy(document)
 
 
 if __name__ == "__main__":

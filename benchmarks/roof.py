@@ -25,7 +25,7 @@ Timed = Callable[[int], float]  # repeats -> seconds in all
 
 
 def last_level_cache() -> int:
-    """Bytes of the largest cache of the first CPU; 32 MiB where the system does not tell."""
+    """Bytes of the largest cache of the first CPU; 32 MiB if it is unknown."""
     sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     return max((int(size[:-1]) * units[size[-1]] for size in sizes), default=32 << 20)
@@ -59,7 +59,7 @@ class Roof:
         self._exp.argtypes = [ctypes.c_int, size, ctypes.c_int]
 
     def moves(self, reads: list[np.ndarray[Any, Any]], write: np.ndarray[Any, Any] | None) -> dict[str, Timed]:
-        """Ways to read all of `reads` (at most two) and to write `write`; the best of them counts."""
+        """Ways to read all of `reads` (at most two) and to write `write`; the fastest one counts."""
         a, b, y = ([array.ctypes.data for array in reads] + [None, None])[:2] + [
             None if write is None else write.ctypes.data
         ]
@@ -75,7 +75,7 @@ class Roof:
 
 
 class NumpyRoof:
-    """The same by NumPy, on one thread: an estimate, lower than what compiled code reaches."""
+    """The same with NumPy on one thread: an estimate, slower than compiled code."""
 
     name = "NumPy"
 
@@ -107,7 +107,7 @@ def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
 
 
 def machine(roof: Roof | NumpyRoof) -> dict[str, float]:
-    """Bandwidths in GB/s beyond and inside the caches, and exponentials per ns: best of several."""
+    """Bandwidths in GB/s of memory and caches, and exponentials per ns; the best of several."""
     figures = {}
     for place, nbytes in (("512 MiB", 512 << 20), ("512 KiB", 512 << 10)):
         x, y = np.ones(nbytes // 4, np.float32), np.ones(nbytes // 4, np.float32)

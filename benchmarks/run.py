@@ -2,8 +2,8 @@
 
 Prints a table and the targets that are missed; writes benchmarks/results/<cpu>-<date>.json and two pictures beside it.
 
-Lives here: the command line, the timing, the table. Must not: cases and targets (cases.py), how a peer computes a case
-(peers.py), how the roof is measured (roof.py), how pictures look (pictures.py).
+Lives here: the command line, the timing, the table. Must not: cases (cases.py), targets (targets.py), how a
+library computes a case (peers), how the roof is measured (roof.py), how pictures look (pictures.py).
 
 One process for each number of threads, bound to as many CPUs. In it, the subjects of a case take turns, round after
 round, and ratios are medians over the rounds of times that were taken side by side.
@@ -32,16 +32,19 @@ import numpy as np
 import peers
 import pictures
 import roof
-from cases import CASES, MANY_THREADS_FROM, QUICK, Case, Data, Row, judge
+from cases import CASES, MANY_THREADS_FROM, QUICK, Case, Data
+from peers.numpy import sorted_pairs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from targets import Row, judge
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLE_SECONDS = 2e-4  # a sample repeats a short call until it lasts about this long
 SETTLE_SECONDS = 2e-3  # with many threads: the idle threads of the subject before stop spinning
 SLOW = 6.0  # a subject this many times slower than the fastest is sampled in few rounds only
 FEW = 3
+SORTED_BELOW = 10_000_000  # elements that Python sorts in a time that one waits for
 console = Console(width=None if sys.stdout.isatty() else 180)
 
 
@@ -113,27 +116,30 @@ def _timed(statement: peers.Statement) -> Callable[[int], float]:
     return timeit.Timer(statement.code, globals=statement.names).timeit
 
 
-def _agree(mine: Any, theirs: Any, dtype: str) -> bool:
+def agree(mine: Any, theirs: Any, dtype: str) -> bool:
     """Whether two results are the same to the accuracy of the worse library; a wrong peer is no peer."""
     tolerance = {"float64": 1e-6, "float32": 1e-3}.get(dtype, 5e-2)
     if isinstance(mine, tuple):
-        return isinstance(theirs, tuple) and all(map(_agree, mine, theirs, [dtype] * len(mine)))
-    mine, theirs = (np.asarray(value, np.float64) for value in (mine, theirs))
-    scale = max(abs(mine).max(), 1e-30)
-    return mine.size == theirs.size and bool(abs(mine.ravel() - theirs.ravel()).max() <= tolerance * scale)
+        return isinstance(theirs, tuple) and all(map(agree, mine, theirs, [dtype] * len(mine)))
+    mine, theirs = (np.asarray(value, np.float64).ravel() for value in (mine, theirs))
+    if mine.size != theirs.size:
+        return False
+    other = mine != theirs  # infinities are equal or not
+    scale = max(abs(mine[np.isfinite(mine)]).max(initial=0), 1e-30)
+    return bool((abs(mine[other] - theirs[other]) <= tolerance * scale).all())
 
 
 def peer_statements(case: Case, data: Data, names: list[str], threads: int) -> tuple[dict[str, Any], list[str]]:
-    """The statements of softloss and of the peers that compute the case, and why others don't."""
-    mine = peers.softloss(case, data, threads)
+    """The statements of softloss and of its peers for the case, and why a peer has none."""
+    mine = peers.compute("softloss", case, data, threads)
     result = eval(mine["fresh"].code, dict(mine["fresh"].names))
     statements, reasons = {"softloss": mine}, []
     for name in names:
         try:
-            theirs = peers.PEERS[name](case, data, threads)
+            theirs = peers.compute(name, case, data, threads)
             for variant in list(theirs):
                 value = theirs[variant].to_numpy(eval(theirs[variant].code, dict(theirs[variant].names)))
-                if not _agree(result, value, case.dtype):
+                if not agree(result, value, case.dtype):
                     reasons.append(f"{case}: {name} ({variant}) left out, its result differs")
                     del theirs[variant]
         except Exception as error:  # whatever a library raises for what it cannot do
@@ -144,7 +150,7 @@ def peer_statements(case: Case, data: Data, names: list[str], threads: int) -> t
 
 
 def references(case: Case, data: Data, mine: peers.Statement, variant: str, threads: int) -> list[Subject]:
-    """What softloss is compared with beside the peers: itself in another setting, and NumPy's plain operations."""
+    """Further references: softloss with another setting, and simple NumPy operations."""
     import softloss
 
     def of_numpy(name: str, code: str) -> Subject:
@@ -160,21 +166,24 @@ def references(case: Case, data: Data, mine: peers.Statement, variant: str, thre
     elif {"avx2", "avx512"} <= set(isas) and case.dtype == "float32" and variant == case.variants[-1]:
         set_isa, chosen = softloss._core.set_isa, softloss._core.isa()
         result.append(Subject("avx2", _timed(mine), lambda: set_isa("avx2"), lambda: set_isa(chosen)))
+    for name, plain in case.plain.items():
+        forms = peers.compute("softloss", plain, Data(plain), threads)
+        result.append(Subject(name, _timed(forms.get(variant, forms["fresh"]))))
     if case.dtype in ("float16", "bfloat16"):
         wide = dataclasses.replace(case, dtype="float32")
-        result.append(Subject("float32", _timed(peers.softloss(wide, Data(wide), threads)[variant])))
+        result.append(Subject("float32", _timed(peers.compute("softloss", wide, Data(wide), threads)[variant])))
     if case.op == "softmax" and case.size <= 10:
         result.append(of_numpy("np.exp", "np.exp(x)" if variant == "fresh" else "np.exp(x, out=o)"))
     if case.op == "softmax" and case.shape == (2048, 32000) and variant == "out":
         result.append(of_numpy("np.copyto", "np.copyto(o, x)"))
-    if case.op == "token_logprobs":
-        names = {"f": peers.sorted_pairs, "x": data.x, "y": data.target}
+    if case.op == "token_logprobs" and case.k and case.size < SORTED_BELOW:
+        names = {"f": sorted_pairs, "x": data.x, "y": data.target}
         result.append(Subject("sorted pairs", timeit.Timer("list(f(x, y))", globals=names).timeit))
     return result
 
 
 def roof_subjects(case: Case, data: Data, kernels: roof.Roof | roof.NumpyRoof, variant: str) -> list[Subject]:
-    """The case's bytes moved, its exponentials computed, and the cheapest call of NumPy."""
+    """The parts of the roof: moving the bytes, computing the exponentials, the cheapest NumPy call."""
     label = np.zeros(1, np.float32)
     into = {"np": np, "x": label, "o": np.zeros_like(label)}
     call = "np.negative(x, out=o)" if variant == "out" else "np.negative(x)"
@@ -184,22 +193,24 @@ def roof_subjects(case: Case, data: Data, kernels: roof.Roof | roof.NumpyRoof, v
     reads = [data.x, data.target][: case.reads]
     ways = kernels.moves(reads, data.out if case.writes else None)
     subjects += [Subject(f"roof move {way}", timed) for way, timed in ways.items()]
+    if not case.exponentials:
+        return subjects
     exps = kernels.exps(8 if case.dtype == "float64" else 4)
     return [*subjects, Subject("roof exp", lambda n: exps(n))]
 
 
 def roof_ratios(case: Case, subjects: dict[str, Subject]) -> dict[str, float]:
-    """Parts of the roof over softloss's time. exp is timed in units of EXPS elements."""
+    """Times of the parts of the roof, divided by that of softloss. exp is timed in units of EXPS elements."""
     mine = subjects["softloss"]
     moves = [ratio(subject, mine) for name, subject in subjects.items() if name.startswith("roof move")]
-    exp = ratio(subjects["roof exp"], mine) * case.size / roof.EXPS if "roof exp" in subjects else 0.0
+    exp = ratio(subjects["roof exp"], mine) * case.exponentials / roof.EXPS if "roof exp" in subjects else 0.0
     return {"move": min(moves, default=0.0), "exp": exp, "call": ratio(subjects["roof call"], mine)}
 
 
 def measure(
     case: Case, names: list[str], kernels: roof.Roof | roof.NumpyRoof, threads: int, budget: float
 ) -> tuple[list[Row], list[str]]:
-    """The rows of a case, one for each variant, and remarks."""
+    """The rows of a case, one per variant, and remarks."""
     data = Data(case)
     statements, reasons = peer_statements(case, data, names, threads)
     cache = roof.last_level_cache()
@@ -290,7 +301,8 @@ def _time(seconds: float) -> str:
 
 def row_of(record: dict[str, Any]) -> Row:
     fields = dict(record["case"])
-    return Row(**{**record, "case": Case(**{**fields, "shape": tuple(fields["shape"])})})
+    tuples = {name: tuple(fields.get(name, ())) for name in ("shape", "options")}
+    return Row(**{**record, "case": Case(**{**fields, **tuples})})
 
 
 def print_table(rows: list[Row]) -> None:
@@ -306,6 +318,7 @@ def print_table(rows: list[Row]) -> None:
         ("x faster", "right"),
         ("x roof", "right"),
         ("bound", "left"),
+        ("x plain", "right"),
         ("targets", "left"),
     ):
         table.add_column(heading, justify=justify, no_wrap=True)
@@ -322,6 +335,7 @@ def print_table(rows: list[Row]) -> None:
             f"{row.ratio[peer]:.2f}" if peer else "-",
             f"{row.x_roof:.2f}" if row.case.has_roof else "-",
             max(row.roof, key=row.roof.__getitem__) if row.case.has_roof else "-",
+            ", ".join(f"{1 / row.ratio[name]:.2f}" for name in row.case.plain) or "-",
             {None: "-", True: "[green]met[/]", False: "[red]missed[/]"}[judge(row)[0]],
         )
     console.print(table)
@@ -344,9 +358,14 @@ def versions(names: list[str]) -> dict[str, str]:
     return {name: version(name) for name in ("softloss", *names)}
 
 
+def cpu_stem() -> str:
+    """What the names of results of this machine begin with."""
+    return re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+
+
 def stem() -> str:
-    """What the names of results of this machine and day begin with."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', cpu_name().lower()).strip('-')}-{time.strftime('%Y-%m-%d')}"
+    """The same, for this day."""
+    return f"{cpu_stem()}-{time.strftime('%Y-%m-%d')}"
 
 
 def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -380,7 +399,7 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def record_of(row: Row) -> dict[str, Any]:
-    """A row as it is stored: what was measured, and what follows from it."""
+    """A row as it is stored: measured and derived values."""
     met, missed = judge(row)
     record = dataclasses.asdict(row)
     record["name"] = str(row.case)

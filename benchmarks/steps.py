@@ -1,4 +1,4 @@
-"""Measure what each step of the numerics costs: python benchmarks/steps.py
+"""Measure the cost of each step of the numerics: python benchmarks/steps.py
 
 Takes one step at a time out of a copy of the kernels, compiles it, and prints the time with the step over the time
 without it: float32, one thread, data in the cache, the best of rounds in which all take turns. Needs what the C++
@@ -23,14 +23,14 @@ KERNELS = "cpp/src/kernels"
 STEPS = {  # name: (file, text, what stands there without the step)
     "no rounded x - max": [
         (
-            f"{KERNELS}/rows.hpp",
+            f"{KERNELS}/exp_shift.hpp",
             "const auto far = less(splat<V>(kFar<T>), abs(z));",
             "const auto far = equal(z, z);",
         ),
         (
-            f"{KERNELS}/rows.hpp",
-            "exp_parts(max(repeat<N>(lowest), x), repeat<N>(magic))",
-            "exp_parts(max(repeat<N>(lowest), x - repeat<N>(shift)), repeat<N>(magic))",
+            f"{KERNELS}/exp_shift.hpp",
+            "if constexpr (R == Range::near) return x;",
+            "if constexpr (R == Range::near) return x - repeat<N>(offset);",
         ),
     ],
     "remainders of the sum": [
@@ -40,8 +40,8 @@ STEPS = {  # name: (file, text, what stands there without the step)
     "second part of the reciprocal": [
         (
             f"{KERNELS}/softmax.hpp",
-            "V<T> operator()(V<T> e) const { return fma(e, inverse.hi, e * inverse.lo); }",
-            "V<T> operator()(V<T> e) const { return e * inverse.hi; }",
+            "max_result, fma(e, inverse.hi, e * inverse.lo));",
+            "max_result, e * inverse.hi);",
         ),
     ],
 }
@@ -49,8 +49,8 @@ OPERATIONS = ["softmax", "log_softmax"]
 SHAPES = ["64x1000", "1x32768", "1000x10"]
 
 
-def build(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
-    """The micro-benchmarks, compiled from edited sources."""
+def edited(folder: Path, edits: list[tuple[str, str, str]]) -> None:
+    """Copies the sources, and edits the copy."""
     for name in ("cpp", "benchmarks/cpp"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "CMakeLists.txt", folder)
@@ -59,6 +59,11 @@ def build(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
         if source.count(text) != 1:
             raise SystemExit(f"{name} no longer has: {text}")
         (folder / name).write_text(source.replace(text, instead))
+
+
+def build(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
+    """The micro-benchmarks, compiled from edited sources."""
+    edited(folder, edits)
     options = ["-DSOFTLOSS_BENCHMARKS=ON", "-DSOFTLOSS_INSTALL=OFF"]
     subprocess.run(["cmake", "-S", folder, "-B", folder / "build", *options], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", folder / "build"], check=True, capture_output=True)
@@ -66,7 +71,7 @@ def build(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
 
 
 def times(program: Path, isa: str) -> dict[str, float]:
-    """Of one round: benchmark -> nanoseconds."""
+    """Results of one round: benchmark -> nanoseconds."""
     wanted = f"^{isa}/({'|'.join(OPERATIONS)})/float32/({'|'.join(SHAPES)})$"
     command = [program, f"--benchmark_filter={wanted}", "--benchmark_min_time=0.02", "--benchmark_format=json"]
     run = subprocess.run(command, check=True, capture_output=True, text=True)

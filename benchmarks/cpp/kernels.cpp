@@ -37,7 +37,7 @@ struct Data {
           result(logits.size()),
           row_results(shape.losses()),
           labels(shape.losses()),
-          loss{.axis = shape.axis, .dtype = softloss::dtype_of<T>},
+          loss{.axis = shape.axis},
           x(logits, shape.columns),
           p(probabilities, shape.columns),
           target(labels),
@@ -55,7 +55,7 @@ struct Data {
     std::vector<T> logits, probabilities, result, row_results;
     std::vector<std::int64_t> labels;
     softloss::ClassLossOptions loss;
-    softloss::BinaryLossOptions binary{.dtype = softloss::dtype_of<T>};
+    softloss::BinaryLossOptions binary;
     Contiguous x, p, target;
     MutableContiguous y, per_row;
 };
