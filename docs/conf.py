@@ -3,6 +3,11 @@
 Lives here: settings. Must not: text, which is in the .rst files and in the docstrings.
 """
 
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import softloss
 
 project = "softloss"
@@ -34,6 +39,11 @@ html_theme_options = {
 }
 without_children = ["index", "tutorial", "guide", "numerics", "performance", "cpp", "architecture", "search"]
 html_sidebars = {page: [] for page in without_children}
+
+
+if importlib.util.find_spec("matplotlib"):  # of the extra `docs`: the picture that is not in git
+    pictures = Path(__file__).parents[1] / "benchmarks" / "pictures.py"
+    subprocess.run([sys.executable, pictures, "--sweep"], check=True, stdout=subprocess.DEVNULL)
 
 
 def setup(app):

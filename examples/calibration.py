@@ -23,7 +23,7 @@ NOISE = 4.0  # added to pixels of 0..16, so that there is something to be unsure
 
 
 def load():
-    """Return (images, labels) three times: to fit the classifier, to fit the temperature, to judge."""
+    """Return (images, labels) three times: to fit the classifier, to fit the temperature, to evaluate."""
     images, labels = load_digits(return_X_y=True)
     images += NOISE * np.random.default_rng(0).standard_normal(images.shape)
     images, rest, labels, rest_labels = train_test_split(images, labels, test_size=0.6, stratify=labels, random_state=0)
@@ -42,7 +42,7 @@ def fit_temperature(logits, labels):
 
 
 def calibration_error(logits, labels, temperature, bins=10):
-    """Return the expected calibration error: how far confidence is from accuracy, averaged over bins of confidence."""
+    """Return the expected calibration error: |confidence - accuracy|, averaged over bins of confidence."""
     top = softloss.softmax(logits, temperature=temperature)
     confidence, right = top.max(axis=-1), top.argmax(axis=-1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -51,7 +51,7 @@ def calibration_error(logits, labels, temperature, bins=10):
 
 
 def main():
-    """Fit, calibrate, report, and fail if it did not help."""
+    """Fit, calibrate, report, and fail if calibration did not help."""
     (images, labels), held_out, (test_images, test_labels) = load()
     classifier = LogisticRegression(C=1e3, max_iter=2000).fit(images / 16, labels)
     temperature = fit_temperature(classifier.decision_function(held_out[0] / 16), held_out[1])

@@ -1,4 +1,4 @@
-"""Turn the logits of an ONNX model into answers: ONNX Runtime for the model, softloss for what comes after it.
+"""Turn the logits of an ONNX model into answers: ONNX Runtime runs the model, softloss does the rest.
 
     python examples/onnx_postprocess.py
 
@@ -40,7 +40,7 @@ def onnx_model(classifier):
 
 
 def main():
-    """Build the model, run it, print the best answers, and check them."""
+    """Build the model, run it, print the most likely classes, and check them."""
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
     classifier = LogisticRegression(max_iter=500).fit(images[::2], labels[::2])

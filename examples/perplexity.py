@@ -1,4 +1,4 @@
-"""Score a file of logits that is larger than memory: perplexity, token accuracy, the five best tokens.
+"""Score a file of logits that is larger than memory: perplexity, token accuracy, the five most likely tokens.
 
     python examples/perplexity.py                          makes files of its own in a temporary directory
     python examples/perplexity.py LOGITS.npy TOKENS.npy    logits (positions, vocabulary), tokens (positions,)
@@ -22,7 +22,7 @@ TOP = 5
 
 
 def make_files(folder, positions, vocabulary):
-    """Write logits of a mediocre model, float16, a block at a time, and the tokens that really came."""
+    """Write float16 logits of a mediocre model, block by block, and the actual tokens."""
     rng = np.random.default_rng(0)
     tokens = (vocabulary * rng.random(positions) ** 4).astype(np.int32)
     noise = 2 * rng.standard_normal(vocabulary, np.float32)
@@ -36,7 +36,7 @@ def make_files(folder, positions, vocabulary):
 
 
 def score(logits, tokens):
-    """Return log-probability of each token, whether it was the likeliest, and the best tokens with theirs."""
+    """Return the log-probability of each token, whether it was the most likely, and the most likely tokens."""
     rows = max(1, BLOCK_BYTES // logits[0].nbytes)
     blocks = [
         softloss.token_logprobs(logits[first : first + rows], tokens[first : first + rows], top_k=TOP)
@@ -70,6 +70,7 @@ def main():
         best = ", ".join(f"{token}: {logprob:.3f}" for token, logprob in pairs)
         print(f"position {position}: token {tokens[position]}: {scores['logprob'][position]:.3f}; best {best}")
     print(f"positions: {kept.sum()}")
+    # Padding has the log-probability 0 and must not count.
     print(f"perplexity: {np.exp(-scores['logprob'][kept].mean(dtype=np.float64)):.4f}")
     print(f"token accuracy: {np.mean(scores['argmax'][kept] == tokens[kept]):.4f}")
 

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in five short lessons, each value printed beside the call that makes it.
+"""Softmax and cross-entropy in five short lessons. Each value is printed next to the call that computes it.
 
     python examples/tutorial.py
 
@@ -25,8 +25,8 @@ print(f"{softloss.categorical_cross_entropy(good, one_hot) = :.4f}")
 print(f"{softloss.categorical_cross_entropy(bad, one_hot) = :.4f}")
 
 print("\n3. From logits, in one step")
-# In practice, give the logits themselves and the number of the true class. Softmax and logarithm are then one
-# calculation that neither overflows nor loses the small probabilities.
+# In practice, pass the logits and the index of the true class. Softmax and logarithm are then computed in one
+# step, which neither overflows nor loses small probabilities.
 label = np.array([0])
 good_logits = np.array([[2.0, 1.0, 0.1]])
 bad_logits = np.array([[0.5, 2.0, 0.3]])
@@ -34,7 +34,7 @@ print(f"{softloss.cross_entropy(good_logits, label) = :.4f}")
 print(f"{softloss.cross_entropy(bad_logits, label) = :.4f}")
 
 print("\n4. Three samples at once")
-# One row for each sample, one label for each row. The loss is the mean over the rows; the prediction of a row
+# One row per sample, one label per row. The loss is the mean over the rows; the prediction of a row
 # is the class with the largest probability.
 labels = np.array([2, 0, 1])
 good_batch = np.array([[0.1, 1.0, 2.1], [2.0, 1.0, 0.1], [0.1, 3.0, 0.1]])
@@ -49,7 +49,7 @@ print(f"{softloss.nll_loss(softloss.log_softmax(good_batch), labels) = :.4f}")
 print(f"{softloss.nll_loss(softloss.log_softmax(bad_batch), labels) = :.4f}")
 
 print("\n5. Yes or no: one logit instead of a row")
-# With two classes one logit is enough. Sigmoid makes it the probability of "yes"; the target is 1 or 0.
+# With two classes one logit is enough. Sigmoid turns it into the probability of "yes"; the target is 1 or 0.
 answers = np.array([1.0, 0.0, 1.0])
 yes_logits = np.array([2.0, -1.0, 0.5])
 print(f"{softloss.sigmoid(yes_logits) = !s}")
