@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -83,9 +84,41 @@ Pool::Pool() {
 #endif
 }
 
+#if defined(__linux__)
+/// Whole huge pages from the system, which knows no alignment above a page: one huge page more is reserved, and what lies
+/// before and after the aligned part goes back. nullptr if there is no memory. Not malloc: where that fails, glibc sets up one
+/// more arena, and the 64 MiB of addresses that it reserves are missing when the allocation is tried again.
+char* map_pages(std::size_t size) {
+    void* const memory =
+        mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    char* const first = static_cast<char*>(memory);
+    const std::size_t before = -reinterpret_cast<std::uintptr_t>(first) % kHugePage;
+    if (before > 0) munmap(first, before);
+    munmap(first + before + size, kHugePage - before);
+#if defined(MADV_HUGEPAGE)
+    madvise(first + before, size, MADV_HUGEPAGE);
+#endif
+    return first + before;
+}
+
+void unmap_pages(char* start, std::size_t size) {
+    munmap(start, size);
+}
+#else
+char* map_pages(std::size_t size) {
+    return static_cast<char*>(::operator new(size, std::align_val_t{kHugePage}, std::nothrow));
+}
+
+void unmap_pages(char* start, std::size_t) {
+    ::operator delete(start, std::align_val_t{kHugePage});
+}
+#endif
+
 /// Returns a buffer to the system.
 void release(void* memory) {
-    ::operator delete(static_cast<char*>(memory) - kHeader, std::align_val_t{kHugePage});
+    const std::size_t size = static_cast<std::size_t>(header_of(memory).bytes) + kHeader;
+    unmap_pages(static_cast<char*>(memory) - kHeader, size);
 }
 
 /// Frees the oldest buffers until the others hold at most `bytes`. The caller has locked the mutex.
@@ -107,13 +140,10 @@ bool fits(std::int64_t size, std::int64_t bytes) {
 /// New memory; if there is none, all unused buffers are freed first. nullptr if that does not help. The
 /// caller has not locked the mutex.
 char* system_memory(std::size_t size) {
-    constexpr std::align_val_t alignment{kHugePage};
-    void* memory = ::operator new(size, alignment, std::nothrow);
-    if (!memory) {
-        clear();
-        memory = ::operator new(size, alignment, std::nothrow);
-    }
-    return static_cast<char*>(memory);
+    char* const memory = map_pages(size);
+    if (memory) return memory;
+    clear();
+    return map_pages(size);
 }
 
 /// A new buffer; nullptr if there is no memory.
@@ -124,9 +154,6 @@ void* allocate(std::int64_t bytes) {
         (static_cast<std::size_t>(bytes) + kHeader + kHugePage - 1) / kHugePage * kHugePage;
     char* const start = system_memory(size);
     if (!start) return nullptr;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    madvise(start, size, MADV_HUGEPAGE);
-#endif
     void* const memory = start + kHeader;
     header_of(memory).bytes = static_cast<std::int64_t>(size - kHeader);
     return memory;
