@@ -151,6 +151,12 @@ inline void add(Sum& sum, const Sum& piece) {
 inline double total(const Sum& sum) {
     return sum.value + sum.error;
 }
+/// a / b to twice the precision of double.
+inline Sum quotient(const Sum& a, const Sum& b) {
+    const double q = a.value / b.value;
+    const double rest = std::fma(-q, b.value, a.value) + (a.error - q * b.error);
+    return {q, std::isfinite(rest) ? rest / b.value : 0};
+}
 
 // ---- elementwise ------------------------------------------------------------------------------------------
 

@@ -93,12 +93,6 @@ struct ClassLoss {
     }
 };
 
-/// a / b to twice the precision of double.
-Sum quotient(const Sum& a, const Sum& b) {
-    const double q = a.value / b.value;
-    const double rest = std::fma(-q, b.value, a.value) + (a.error - q * b.error);
-    return {q, std::isfinite(rest) ? rest / b.value : 0};
-}
 /// The factor of the gradient of a row whose weight in the mean is `norm`.
 Sum factor_of(const ClassLoss& c, const Sum& norm) {
     return quotient(quotient(norm, c.denominator), {c.options.temperature});
@@ -112,12 +106,12 @@ class PartialSums {
         if (size > 1) many_.resize(size);
     }
     std::size_t size() const { return size_; }
-    double& operator[](std::size_t block) { return size_ > 1 ? many_[block] : one_; }
+    Sum& operator[](std::size_t block) { return size_ > 1 ? many_[block] : one_; }
 
   private:
     std::size_t size_ = 0;
-    double one_ = 0;
-    std::vector<double> many_;
+    Sum one_;
+    std::vector<Sum> many_;
 };
 
 /// The losses of all rows in C order, times their weights, and these weights in the mean; or only partial
@@ -460,8 +454,8 @@ void losses_at_labels(const ClassLoss& c, const Strides& at, int64_t rows, const
 }
 
 /// The sum kernel, without its call for a single value: the result is the same.
-double sum_of(const double* x, int64_t n) {
-    return n == 1 ? 0 + *x : active_table().f64.sum(x, n);
+Sum sum_of(const double* x, int64_t n) {
+    return n == 1 ? Sum{0 + *x} : active_table().f64.sum(x, n);
 }
 
 // ---- all rows ---------------------------------------------------------------------------------------------
@@ -582,12 +576,14 @@ void row_losses(const ClassLoss& c, RowLosses& result) {
 
 /// The total of all rows: `sums`, one for every kRows rows in C order, formed from `values` unless these are
 /// empty.
-double sum_in_blocks(const std::vector<double>& values, PartialSums& sums) {
+Sum sum_in_blocks(const std::vector<double>& values, PartialSums& sums) {
     const auto rows = static_cast<int64_t>(values.size());
     if (rows > 0) sums.resize((rows + kRows - 1) / kRows);
     for (int64_t first = 0; first < rows; first += kRows)
         sums[first / kRows] = sum_of(values.data() + first, std::min(kRows, rows - first));
-    return sums.size() == 1 ? sums[0] : active_table().f64.sum(&sums[0], static_cast<int64_t>(sums.size()));
+    Sum all;
+    for (std::size_t block = 0; block < sums.size(); ++block) add(all, sums[block]);
+    return all;
 }
 
 /// The sum of the weights of the rows in the mean, which is its denominator.
@@ -602,10 +598,8 @@ Sum total_norm(const ClassLoss& c, int64_t ignored) {
             for (int64_t r = 0; r < rows; ++r)
                 norms[(at[kRow] + r * c.plan.row_stride[kRow]) / int64_t{sizeof(double)}] = b.norm[r];
         });
-    if (c.options.compute_dtype != DType::float64) return {sum_of(norms.data(), c.rows)};
-    Sum sum;
-    for (double norm : norms) add(sum, {norm});
-    return sum;
+    PartialSums sums;
+    return sum_in_blocks(norms, sums);
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------
@@ -756,13 +750,14 @@ ClassLossOptions options_of(LossKind kind, const TensorView& x, const ClassLossO
         if (!at_once && c.rows > 0) put_in_order(result.loss, *losses);
         return std::numeric_limits<double>::quiet_NaN();
     }
-    const double total = sum_in_blocks(result.loss, result.loss_sums);
-    if (!mean) return canonical(total);
+    const Sum sum = sum_in_blocks(result.loss, result.loss_sums);
+    if (!mean) return canonical(total(sum));
     if (!grad) {
-        norm = c.weighted() ? sum_in_blocks(result.norm, result.norm_sums)
-                            : static_cast<double>(result.counted.load());
+        c.denominator = c.weighted() ? sum_in_blocks(result.norm, result.norm_sums)
+                                     : Sum{static_cast<double>(result.counted.load())};
+        norm = total(c.denominator);
     }
-    return norm == 0 ? options.empty : canonical(total / norm);
+    return norm == 0 ? options.empty : canonical(total(quotient(sum, c.denominator)));
 }
 
 /// A divergence has no weights of classes, no labels, no smoothing.

@@ -258,10 +258,10 @@ BinaryLossOptions options_of(BinaryKind kind, const BinaryLossOptions& given) {
     if (options.reduction == Reduction::mean) b.factor = 1 / static_cast<double>(std::max<int64_t>(size, 1));
     const std::vector<double> sums = size > 0 ? run(b) : std::vector<double>();
     if (keep) return std::numeric_limits<double>::quiet_NaN();
-    double total = active_table().f64.sum(sums.data(), static_cast<int64_t>(sums.size()));
-    if (std::isnan(total)) total = std::numeric_limits<double>::quiet_NaN();  // in its one bit pattern
-    if (options.reduction == Reduction::sum) return total;
-    return size == 0 ? options.empty : total / static_cast<double>(size);
+    const Sum sum = active_table().f64.sum(sums.data(), static_cast<int64_t>(sums.size()));
+    if (std::isnan(sum.value)) return std::numeric_limits<double>::quiet_NaN();  // in its one bit pattern
+    if (options.reduction == Reduction::sum) return total(sum);
+    return size == 0 ? options.empty : total(quotient(sum, {static_cast<double>(size)}));
 }
 
 void binary_hessian(BinaryKind kind, const TensorView& logits, const TensorView& target,

@@ -278,7 +278,7 @@ void check_sums() {
     check("sum", reduction<T>(
                      {x},
                      [](const KernelTable& table, const auto& in, std::int64_t n) {
-                         return std::vector<double>{table.compute<T>().sum(in[0], n)};
+                         return std::vector<double>{table.compute<T>().sum(in[0], n).value};
                      },
                      [&](std::int64_t n) {
                          Exact exact;

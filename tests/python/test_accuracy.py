@@ -902,6 +902,26 @@ def test_sum_and_mean_of_given_losses(dtype, each_number_of_threads):
         assert_within(_sum_limit(dtype), [result], (np.array([true]), np.zeros(1)), reduction)
 
 
+@both
+@pytest.mark.parametrize("seed", range(40))
+def test_mean_with_weights(seed, dtype):
+    """Sum and denominator are divided before either is rounded."""
+    x, label, temperature = random_rows(seed, dtype)
+    count = 1 + seed % 8  # with few rows, each rounding shows
+    x, label = x[:count], label[:count]
+    rng = np.random.default_rng(seed)
+    weight, sample = np.exp(rng.uniform(-3, 3, x.shape[-1])), np.exp(rng.uniform(-3, 3, count))
+    for options, factor in (
+        ({"weight": weight}, exact.numbers(weight[label])),
+        ({"sample_weight": sample}, exact.numbers(sample)),
+        ({"weight": weight, "sample_weight": sample}, exact.numbers(weight[label]) * exact.numbers(sample)),
+    ):
+        loss = softloss.cross_entropy(x, label, temperature=temperature, dtype=dtype, **options)
+        hi, lo = exact.Rows(x, temperature=temperature).cross_entropy(label, factor)
+        mean = (exact.numbers(hi) + exact.numbers(lo)).sum() / factor.sum()
+        assert_within(_sum_limit(dtype), [loss], exact.pair(exact.numbers([0.0]) + mean), f"{options.keys()}")
+
+
 @needs_long
 @both
 @pytest.mark.parametrize("shift", [0, 20], ids=["plain", "easy"])

@@ -11,11 +11,11 @@ namespace {
 
 /// x: (n) -> their compensated sum, in the order of reduce.hpp.
 template <class T>
-double sum(const T* x, std::int64_t n) {
+Sum sum(const T* x, std::int64_t n) {
     CompensatedSum<T> all;
     for_each_vector<kLanes<T>>(n, [&](std::int64_t i, int valid)
                                       SOFTLOSS_LAMBDA { all.add(convert<double>(load_some(x + i, valid))); });
-    return all.total();
+    return all.parts();
 }
 
 /// x, y: (n). y[i] = log(x[i]).

@@ -207,7 +207,7 @@ struct ComputeKernels {
     /// True if an element is neither 0 nor 1.
     bool (*not_hard)(const T* x, std::int64_t n);
     /// Compensated sum in a fixed order.
-    double (*sum)(const T* x, std::int64_t n);
+    Sum (*sum)(const T* x, std::int64_t n);
     TopKernel<T> top;
     PlacesKernel<T> softmax_at;
     TransposeKernel transpose;
