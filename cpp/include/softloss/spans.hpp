@@ -316,9 +316,10 @@ LossGrad<ElementOf<X>> softmax_focal_loss_and_grad(const X& logits, const Y& tar
                                                    std::span<ElementOf<X>> losses = {}) {
     std::vector<ElementOf<X>> grad(std::ranges::size(logits));
     const double loss = detail::with_losses(options.reduction, losses, [&](const MutableTensorView* out) {
-        return softmax_focal_loss_and_grad(
-            detail::rows_in("logits", logits, classes, options.axis), detail::target_view(target, classes),
-            MutableContiguous(grad, classes), detail::computing_in<ElementOf<X>>(options), out);
+        const Contiguous in = detail::rows_in("logits", logits, classes, options.axis);
+        return softmax_focal_loss_and_grad(in, detail::target_view(target, classes),
+                                           MutableContiguous(grad, classes),
+                                           detail::computing_in<ElementOf<X>>(options), out);
     });
     return {loss, std::move(grad)};
 }
