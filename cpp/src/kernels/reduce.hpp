@@ -43,6 +43,9 @@ constexpr int kChunk = kTerms * kLanes<T>;
 template <class T>
 constexpr T kUnit = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
 
+/// ExpSum::error is below 2^13 of these.
+constexpr float kErrorUnit = kUnit<float> * 0x1p-26F;
+
 /// The fast accumulator of exponentials, see above.
 template <class V>
 struct ExpSum {
@@ -56,6 +59,11 @@ struct ExpSum {
         head = s;
     }
     SOFTLOSS_INLINE Pair<V> total() const { return two_sum(head - splat<V>(kStart), error + fraction); }
+    /// The magnitude of `error`, of floats, as a whole number of kErrorUnit, so that sums of it are the same in any order.
+    SOFTLOSS_INLINE auto error_units() const {
+        const V magic = splat<V>(0x1.8p23F);  // the sum with it has no fraction
+        return as_int(fma(abs(error), splat<V>(1 / kErrorUnit), magic)) - as_int(magic);
+    }
 };
 
 /// The accumulator for sums that may be far below the largest possible term. head starts at 0, so that its

@@ -63,6 +63,11 @@ struct StripeSum {
 /// relative to kUnit.
 template <class T>
 constexpr T kSmallSum = kUnit<T> / 16;
+/// Whether a sum WithoutMax of a row longer than kMaxTile is formed by CarefulSum, too, if the errors that ExpSum collects are
+/// 1/16 of it or more. They are added in float, where the rounding errors of equal terms have one sign: a million terms that are all
+/// below the last bit of kStart put log_softmax 5.7 ULP off. Shorter rows have too few, and doubles are precise enough.
+template <class T, bool WithoutMax>
+constexpr bool kCountsErrors = WithoutMax && sizeof(T) == 4;
 
 // ---- rows along the vectors -------------------------------------------------------------------------------
 
@@ -93,11 +98,19 @@ constexpr bool fits_exp_buffer(std::int64_t n) {
 /// Elements of a group of rows: they and their exponentials fit into the first-level cache.
 constexpr std::int64_t kGroupElements = 4096;
 
-/// The sums of a row's stripes, which are the lanes, and the number of elements that equal the maximum.
+/// The sums of a row's stripes, which are the lanes, and the number of elements that equal the maximum. error_units: the sum of
+/// ExpSum::error_units of all chunks of a long row.
 template <class T>
 struct RowSum {
     Pair<V<T>> sum;
-    IntVec<T, kLanes<T>> max_count;
+    IntVec<T, kLanes<T>> max_count, error_units;
+
+    /// True if a row with this sum is to be summed by CarefulSum.
+    SOFTLOSS_INLINE static bool is_imprecise(T total, IntVec<T, kLanes<T>> error_units) {
+        if (!(kSmallSum<T> <= total)) return true;  // NaN, too
+        const auto units = fold(error_units, [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; });
+        return static_cast<T>(units) * T(16 * kErrorUnit) > total;
+    }
 };
 
 /// What a row_sum calls with the index of each vector that it sums: a pipelined driver stores results there.
@@ -117,7 +130,9 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, ExpShift<T, R> shi
                                   const char* out, const Stores& stores = {}, Pair<V<T>>* totals = nullptr) {
     constexpr int W = kLanes<T>, K = Stores::kUnroll;
     Pair<V<T>> all = splat_pair<V<T>>(0, 0);
-    auto max_count = splat<IntVec<T, W>>(0);
+    auto max_count = splat<IntVec<T, W>>(0), error_units = max_count;
+    const bool counts_errors =
+        kCountsErrors<T, WithoutMax> && (n > kMaxTile || totals);  // blocks are of long rows
     const auto beside = [&](std::int64_t i) SOFTLOSS_LAMBDA {
         prefetch(next + i * sizeof(S), true);
         prefetch(out + i * sizeof(S), true);
@@ -152,8 +167,11 @@ SOFTLOSS_INLINE RowSum<T> row_sum(const S* x, std::int64_t n, ExpShift<T, R> shi
         all = chunk == 0 ? total : all + total;
         if (totals) *totals++ = total;
         max_count = max_count + sum.max_count;
+        if constexpr (kCountsErrors<T, WithoutMax> && !Careful) {
+            if (counts_errors) error_units = error_units + sum.sum.error_units();
+        }
     }
-    return {all, max_count};
+    return {all, max_count, error_units};
 }
 /// The same sum by CarefulSum. Nothing is prefetched: the pointers stay in the row itself.
 template <class S, class T, Range R>
@@ -169,7 +187,7 @@ struct BlockSums {
     static constexpr std::int64_t kChunks =
         2048;  ///< most chunks of a block at a time; the last block of a row may have one more
     V<T> maximum;
-    IntVec<T, kLanes<T>> max_count;
+    IntVec<T, kLanes<T>> max_count, error_units;
     Pair<V<T>> total[kChunks + 1];
 };
 
@@ -203,7 +221,7 @@ template <bool WithoutMax, class S, class Stores = NoStores>
     const auto row = [&](int r)
                          SOFTLOSS_LAMBDA { return reinterpret_cast<const S*>(x.data + r * x.row_stride); };
     Pair<V<T>> sum[W];
-    IntVec<T, W> max_count[W];
+    IntVec<T, W> max_count[W], error_units[W];
     for (int r = count; r < W; ++r) {
         sum[r] = splat_pair<V<T>>(0, 0);
         max_count[r] = splat<IntVec<T, W>>(0);
@@ -216,9 +234,11 @@ template <bool WithoutMax, class S, class Stores = NoStores>
                 out.data + r * out.row_stride, stores[r], block ? block->total : nullptr);
             sum[r] = s.sum;
             max_count[r] = s.max_count;
+            error_units[r] = s.error_units;
         }
         if (block) {
             block->max_count = max_count[0];
+            block->error_units = error_units[0];
             return;
         }
         stats.sum = fold_sums<T>(sum);
@@ -229,12 +249,13 @@ template <bool WithoutMax, class S, class Stores = NoStores>
             // A NaN counts as a small sum; a lane without a row does not.
             using I = IntVec<T, W>;
             const auto enough = equal(max(splat<V<T>>(kSmallSum<T>), stats.sum.hi), stats.sum.hi);
-            if (!any(select(enough, splat<I>(0), first_lanes<I>(count)))) return;
+            const bool long_rows = kCountsErrors<T, WithoutMax> && n > kMaxTile;
+            if (!long_rows && !any(select(enough, splat<I>(0), first_lanes<I>(count)))) return;
             T hi[W], lo[W];
             store(hi, stats.sum.hi);
             store(lo, stats.sum.lo);
             for (int r = 0; r < count; ++r) {
-                if (kSmallSum<T> <= hi[r]) continue;
+                if (!RowSum<T>::is_imprecise(hi[r], error_units[r])) continue;
                 const auto s = careful_row_sum(row(r), n, Shift(all, r));
                 const auto folded = fold_lanes(s.sum);
                 hi[r] = folded.hi;

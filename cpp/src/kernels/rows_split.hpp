@@ -94,7 +94,7 @@ template <class T>
     const T top = fold(largest, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
     stats.maximum = splat<V<T>>(top) + splat<V<T>>(0);
 
-    auto max_count = splat<IntVec<T, kLanes<T>>>(0);
+    auto max_count = splat<IntVec<T, kLanes<T>>>(0), error_units = max_count;
     for (const bool careful : {false, true}) {
         Pair<V<T>> all = splat_pair<V<T>>(0, 0);
         const std::int64_t most = blocks * BlockSums<T>::kChunks * kChunk<T>;
@@ -110,12 +110,14 @@ template <class T>
                 const BlockSums<T>& block = sums_of(b);
                 for (std::int64_t c = 0; c * kChunk<T> < range.n; ++c)
                     all = range.first + c == 0 ? block.total[c] : all + block.total[c];
-                if (!careful) max_count = max_count + block.max_count;
+                if (careful) continue;
+                max_count = max_count + block.max_count;
+                error_units = error_units + block.error_units;
             }
         }
         const auto folded = fold_lanes(all);
         stats.sum = {splat<V<T>>(folded.hi), splat<V<T>>(folded.lo)};
-        if (!without_max || kSmallSum<T> <= folded.hi) break;
+        if (!without_max || !RowSum<T>::is_imprecise(folded.hi, error_units)) break;
     }
     const auto add = [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; };
     stats.max_count = convert<T>(splat<IntVec<T, kLanes<T>>>(fold(max_count, add)));
