@@ -349,17 +349,20 @@ struct SecondTile {
 };
 
 /// The sums of W rows in a tile, in the same order as for rows along the vectors. exps: where the
-/// exponentials of the terms go, laid out like the tile; may be null.
+/// exponentials of the terms go, laid out like the tile; may be null. cursors: over the next tile of both
+/// operands, unless the pass over the exponentials has fetched it.
 template <class Op, class T>
-[[gnu::noinline]] void tile_paired_sums(const Op& op, const T* tile, std::int64_t pitch,
-                                        const SecondTile<T, Op::kSecond>& second, std::int64_t n,
-                                        const typename Op::Centre& centre, [[maybe_unused]] T* exps,
-                                        PairedTotals<T, Op::Sums::kCount>& totals) {
+[[gnu::noinline]] PairedTotals<T, Op::Sums::kCount> tile_paired_sums(
+    const Op& op, const T* tile, std::int64_t pitch, const SecondTile<T, Op::kSecond>& second, std::int64_t n,
+    const typename Op::Centre& centre, [[maybe_unused]] T* exps, PrefetchCursors& cursors) {
     using Sums = typename Op::Sums;
+    PairedTotals<T, Op::Sums::kCount> totals;
+    PrefetchCursors local = cursors;
     op.with_terms(centre, [&](const auto& add) SOFTLOSS_LAMBDA {
         totals = join_stripes<T>(n, [&](std::int64_t first, int step) SOFTLOSS_LAMBDA {
                      Sums sums;
                      for (std::int64_t i = first; i < n; i += step) {
+                         if constexpr (!Op::kExps) local.fetch();
                          const V<T> x = load<V<T>>(tile + i * pitch);
                          const D<T> w = weight_of<T>(op.weights(), i);
                          if constexpr (Op::kTermExps) {
@@ -374,6 +377,8 @@ template <class Op, class T>
                      return sums;
                  }).totals();
     });
+    cursors = local;
+    return totals;
 }
 
 /// The maxima of W rows in a tile, of the elements whose second operand is not 0.
@@ -435,6 +440,8 @@ template <class T, PairedOp<T> Op>
                            Op::kMaximum == Maximum::both ? second_maxima : nullptr);
         PrefetchCursors cursors{PrefetchCursor::next(c.x, first + count, count, n, storage.size, more),
                                 PrefetchCursor::stay(c.x.data)};
+        if constexpr (Op::kSecond == Second::array)
+            cursors.out = PrefetchCursor::next(c.second, first + count, count, n, storage.size, more);
         for (int g = 0; g * W < count; ++g) {
             const int group_rows = rows_of_group<T>(count, g);
             auto& second = second_tiles[g];
@@ -453,8 +460,8 @@ template <class T, PairedOp<T> Op>
                                  stats);
             PairedTotals<T, Op::Sums::kCount> sums{};
             const auto sum = [&]() SOFTLOSS_LAMBDA {
-                tile_paired_sums(op, tile + g * W, pitch, second, n, centre,
-                                 c.grad.data ? exps + g * W : nullptr, sums);
+                sums = tile_paired_sums(op, tile + g * W, pitch, second, n, centre,
+                                        c.grad.data ? exps + g * W : nullptr, cursors);
             };
             if (c.loss) sum();
             if constexpr (Op::kAgain) {
