@@ -393,13 +393,14 @@ struct BackwardTile {
     }
     /// In the order of the rows along the vectors. Advances the prefetch cursors.
     template <bool TwoByTwo>
-    SOFTLOSS_INLINE auto totals(V<T> dy_max, bool in_exps, PrefetchCursors& cursors) {
+    SOFTLOSS_INLINE auto totals(V<T> dy_max, bool in_exps, PairedCursors& cursors) {
         return join_stripes<T>(
                    n,
                    [&](std::int64_t first, int step) SOFTLOSS_LAMBDA {
                        PairedSums<T, Op::kSums> stripe;
                        const auto at = [&](std::int64_t i) SOFTLOSS_LAMBDA {
-                           cursors.fetch();
+                           cursors.operands.fetch();
+                           cursors.result.fetch();
                            return operands(i, in_exps);
                        };
                        std::int64_t i = first;
@@ -417,14 +418,14 @@ struct BackwardTile {
     }
     /// Element by element, where `again`; values holds exponentials if Op::kExp.
     [[gnu::noinline, gnu::cold]] void sum_again(Vec<std::int64_t, kLanes<T>> again, V<T> dy_max,
-                                                PrefetchCursors cursors, PairedTotals<T, Op::kSums>& sums) {
+                                                PairedCursors cursors, PairedTotals<T, Op::kSums>& sums) {
         sums = select(again, totals<false>(dy_max, true, cursors), sums);
     }
     /// Passes 1 to 3 for `count` rows.
-    [[gnu::noinline]] void sum(V<T> maximum, int count, PrefetchCursors& cursors) {
+    [[gnu::noinline]] void sum(V<T> maximum, int count, PairedCursors& cursors) {
         const V<T> dy_max = find_argmax(maximum);
         const LargestClass<T> largest{maximum, dy_max};
-        PrefetchCursors local = cursors;
+        PairedCursors local = cursors;
         if (sizeof(T) == 8 || n < kShortRow) {
             f = Op::epilogue(largest, totals<false>(dy_max, false, local));
         } else {
@@ -476,7 +477,9 @@ template <class T, BackwardOp<T> Op>
         const auto next_tile = [&](const RowsIn& operand) SOFTLOSS_LAMBDA {
             return PrefetchCursor::next(operand, first + count, count, n, storage.size, more);
         };
-        PrefetchCursors cursors{next_tile(c.y), next_tile(c.dy)};
+        PairedCursors cursors{
+            {next_tile(c.y), next_tile(c.dy)},
+            PrefetchCursor::results(rows_from(c.dx, first), count, n, storage.size, nontemporal)};
         for (int g = 0; g * W < count; ++g) {
             tiles[g] = {y_tile + g * W, dy_tile + g * W, pitch, n};
             tiles[g].sum(maxima[g], rows_of_group<T>(count, g), cursors);

@@ -42,6 +42,14 @@ struct PrefetchCursor {
         if (!more) return stay(x.data);
         return over({x.data + first * x.row_stride, x.row_stride, x.element_stride}, rows, n, size);
     }
+    /// The cursor over results that are about to be written; nothing if there are none, if stores are non-temporal
+    /// (of adjacent rows alone), or if lines that are fetched so early would evict one another.
+    static PrefetchCursor results(const RowsOut& y, std::int64_t rows, std::int64_t n, std::int64_t size,
+                                  bool nontemporal) {
+        const bool columns = y.row_stride == size;
+        if (!y.data || (columns && (nontemporal || shares_cache_sets(y.element_stride)))) return stay(y.data);
+        return over({y.data, y.row_stride, y.element_stride}, rows, n, size);
+    }
     SOFTLOSS_INLINE void fetch() {
         prefetch(at);
         at += 64;
@@ -51,14 +59,19 @@ struct PrefetchCursor {
         at += done ? -64 : jump;
     }
 };
-/// Cursors that advance while sums are formed, one cache line of input and of output for each vector.
+/// Cursors that advance while sums are formed, one cache line of each for each vector.
 struct PrefetchCursors {
-    PrefetchCursor in, out;
+    PrefetchCursor in, out;  ///< out: over results, or over a second operand
 
     SOFTLOSS_INLINE void fetch() {
         in.fetch();
         out.fetch();
     }
+};
+/// The same for two operands and a result.
+struct PairedCursors {
+    PrefetchCursors operands;
+    PrefetchCursor result;
 };
 
 }  // namespace

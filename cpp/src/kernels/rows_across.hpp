@@ -77,19 +77,13 @@ template <class T, RowOp<T> Op>
         count = rows - first < limit ? static_cast<int>(rows - first) : limit;
         const bool more = first + count < rows;
         load_groups(storage, rows_from(x, first), count, n, elements, pitch, packed, more, maxima);
-        const bool fetch_out =
-            Op::kResults > 0 && !(rows_adjacent && (nontemporal || shares_cache_sets(y.element_stride)));
         // The next batch usually follows in memory. So the prefetch goes beyond the last tile, if there is
-        // more than one. Output is prefetched too, except where stores are non-temporal, or where lines that
-        // are fetched so early would evict one another.
+        // more than one.
         PrefetchCursors cursors{
             PrefetchCursor::next(x, first + count, count, n, storage.size, rows > tile_rows),
             PrefetchCursor::stay(x.data)};
-        if (fetch_out && rows > W) {
-            const RowsOut out = rows_from(y, first);
-            cursors.out =
-                PrefetchCursor::over({out.data, out.row_stride, out.element_stride}, count, n, storage.size);
-        }
+        if (Op::kResults > 0 && rows > W)
+            cursors.out = PrefetchCursor::results(rows_from(y, first), count, n, storage.size, nontemporal);
         for (int g = 0; g * W < count;) {
             T* const tile = elements + g * W;
             // Exponentials replace the elements, unless a second, careful sum may need the elements.

@@ -350,19 +350,20 @@ struct SecondTile {
 
 /// The sums of W rows in a tile, in the same order as for rows along the vectors. exps: where the
 /// exponentials of the terms go, laid out like the tile; may be null. cursors: over the next tile of both
-/// operands, unless the pass over the exponentials has fetched it.
+/// operands, unless the pass over the exponentials has fetched it, and over the gradient of this tile.
 template <class Op, class T>
 [[gnu::noinline]] PairedTotals<T, Op::Sums::kCount> tile_paired_sums(
     const Op& op, const T* tile, std::int64_t pitch, const SecondTile<T, Op::kSecond>& second, std::int64_t n,
-    const typename Op::Centre& centre, [[maybe_unused]] T* exps, PrefetchCursors& cursors) {
+    const typename Op::Centre& centre, [[maybe_unused]] T* exps, PairedCursors& cursors) {
     using Sums = typename Op::Sums;
     PairedTotals<T, Op::Sums::kCount> totals;
-    PrefetchCursors local = cursors;
+    PairedCursors local = cursors;
     op.with_terms(centre, [&](const auto& add) SOFTLOSS_LAMBDA {
         totals = join_stripes<T>(n, [&](std::int64_t first, int step) SOFTLOSS_LAMBDA {
                      Sums sums;
                      for (std::int64_t i = first; i < n; i += step) {
-                         if constexpr (!Op::kExps) local.fetch();
+                         if constexpr (!Op::kExps) local.operands.fetch();
+                         if constexpr (Op::kGradient) local.result.fetch();
                          const V<T> x = load<V<T>>(tile + i * pitch);
                          const D<T> w = weight_of<T>(op.weights(), i);
                          if constexpr (Op::kTermExps) {
@@ -438,10 +439,13 @@ template <class T, PairedOp<T> Op>
         if constexpr (Op::kSecond == Second::array)
             load_groups<T>(storage, rows_from(c.second, first), count, n, seconds, pitch, packed, more,
                            Op::kMaximum == Maximum::both ? second_maxima : nullptr);
-        PrefetchCursors cursors{PrefetchCursor::next(c.x, first + count, count, n, storage.size, more),
-                                PrefetchCursor::stay(c.x.data)};
+        PairedCursors cursors{
+            {PrefetchCursor::next(c.x, first + count, count, n, storage.size, more),
+             PrefetchCursor::stay(c.x.data)},
+            PrefetchCursor::results(rows_from(c.grad, first), count, n, storage.size, false)};
         if constexpr (Op::kSecond == Second::array)
-            cursors.out = PrefetchCursor::next(c.second, first + count, count, n, storage.size, more);
+            cursors.operands.out =
+                PrefetchCursor::next(c.second, first + count, count, n, storage.size, more);
         for (int g = 0; g * W < count; ++g) {
             const int group_rows = rows_of_group<T>(count, g);
             auto& second = second_tiles[g];
@@ -456,8 +460,8 @@ template <class T, PairedOp<T> Op>
             else stats.maximum = maxima[g];
             auto centre = centre_of<Op>(stats.maximum, [&]() SOFTLOSS_LAMBDA { return second_maxima[g]; });
             if constexpr (Op::kExps)
-                tile_stats<true>(tile + g * W, exps + g * W, pitch, n, stats.maximum, op.temperature, cursors,
-                                 stats);
+                tile_stats<true>(tile + g * W, exps + g * W, pitch, n, stats.maximum, op.temperature,
+                                 cursors.operands, stats);
             PairedTotals<T, Op::Sums::kCount> sums{};
             const auto sum = [&]() SOFTLOSS_LAMBDA {
                 sums = tile_paired_sums(op, tile + g * W, pitch, second, n, centre,
