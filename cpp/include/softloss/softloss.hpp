@@ -259,12 +259,13 @@ SOFTLOSS_API void sigmoid_focal_loss_grad_hess(const TensorView& logits, const T
                                                const BinaryLossOptions& options = {},
                                                const HessianOptions& hessian = {});
 
-/// Vector-Jacobian product of softmax, computed from its result y: out = y (dy - sum(y dy)). All of one
-/// shape; out may be dy or y. <= 3 ULP of y max(|dy|, |sum|): if dy and the sum cancel, the error of the
-/// difference is relative to them.
+/// Vector-Jacobian product of softmax, computed from its result y: out = y (dy - sum(y dy)). All arrays have
+/// the same shape; out may be dy or y. Error: <= 3 ULP of the sum of the absolute terms, without those of the
+/// largest class, so no component is lost where they nearly cancel.
 SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, const MutableTensorView& out,
                                    int axis = -1);
-/// Vector-Jacobian product of log_softmax: out = dy - exp(logy) sum(dy), <= 3 ULP of the larger term.
+/// Vector-Jacobian product of log_softmax, from its result: out = dy - exp(logy) sum(dy). Error and arrays as
+/// for softmax_backward.
 SOFTLOSS_API void log_softmax_backward(const TensorView& logy, const TensorView& dy,
                                        const MutableTensorView& out, int axis = -1);
 
