@@ -180,6 +180,10 @@ void read_at_labels(const TensorView& view, const char* data, int64_t row_stride
 /// times class weight of the label. rest: the rounding error of norm; may be null.
 void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
                 double* norm, double* rest) {
+    if (!c.weighted()) {
+        for (int64_t r = 0; r < rows; ++r) sample[r] = norm[r] = c.indices() && label[r] < 0 ? 0 : 1;
+        return;  // nobody asks for `rest` then
+    }
     if (c.options.sample_weight) {
         const TensorView& view = *c.options.sample_weight;
         gather(static_cast<const char*>(view.data) + at[kSampleWeight], c.plan.row_stride[kSampleWeight],
@@ -505,7 +509,7 @@ void soft_losses(const ClassLoss& c, const Staging<T>& staging, const Strides& a
                   {c.indices() ? b.label : nullptr, b.loss, logits ? b.sample : nullptr,
                    c.gradients.grad ? b.factor : nullptr, rows},
                   outside, scratch);
-    if (!logits) weigh_by_sample(b.sample, rows, b.loss);
+    if (!logits && (c.weighted() || c.indices())) weigh_by_sample(b.sample, rows, b.loss);
 }
 
 /// The label-only path: losses of a batch, and gradients, which are 0 except at the labels and written by the
