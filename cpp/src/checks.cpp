@@ -409,6 +409,30 @@ void check_hard(const char* name, const TensorView& view) {
     fail(message);
 }
 
+void check_uniform(const char* name, const TensorView& view) {
+    if (view.size() == 0) return;
+    const Operand operands[] = {view.strides};
+    const Plan plan = make_plan(view.shape, -1, operands);
+    std::atomic<bool> bad{false};
+    for_each_block(plan, kElements * sizeof(double),
+                   [&](int64_t, const Strides& at, int64_t n, void* scratch) {
+                       const double* const u =
+                           block_of(view, at[0], plan.element_stride[0], n, static_cast<double*>(scratch));
+                       bool inside = true;
+                       for (int64_t i = 0; i < n; ++i) inside &= u[i] >= 0 && u[i] < 1;
+                       if (!inside) bad = true;
+                   });
+    if (!bad) return;
+    std::string message;
+    for_each_element(view.shape, view.strides, [&](int64_t i, int64_t offset) {
+        const double u = element<double>(view, offset);
+        if (u >= 0 && u < 1) return true;
+        message = name + place_of(i, view.shape) + " = " + text_of(u) + " is outside [0, 1)";
+        return false;
+    });
+    fail(message);
+}
+
 void check_unit_at_labels(const char* name, const TensorView& x, int axis, const TensorView& target,
                           std::optional<int64_t> ignore) {
     const Dims step = without_axis(x.strides, axis);

@@ -125,6 +125,8 @@ void check_hard(const char* name, const TensorView& view);
 /// Rejects elements outside [0, 1] at the class indices. For losses that read no other elements.
 void check_unit_at_labels(const char* name, const TensorView& x, int axis, const TensorView& target,
                           std::optional<int64_t> ignore);
+/// Rejects elements outside [0, 1), NaN included.
+void check_uniform(const char* name, const TensorView& view);
 /// Throws the error that names the first element outside [0, 1].
 [[noreturn]] void fail_outside(const char* name, const TensorView& view, DType computed);
 

@@ -330,6 +330,18 @@ def token_logprobs(
     result: type[_R],
     /,
 ) -> _R: ...
+def sample(
+    logits: ArrayLike,
+    u: ArrayLike,
+    axis: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    where: ArrayLike | None,
+    result: type[_R],
+    /,
+) -> _R: ...
 def softmax_entropy(
     logits: ArrayLike, axis: int, temperature: float, dtype: DTypeLike | None, /
 ) -> NDArray[Any] | np.floating[Any]: ...

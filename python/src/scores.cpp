@@ -55,6 +55,27 @@ py::object token_logprobs_(Arguments a) {
                  results[4].object(), results[5].object());
 }
 
+/// Arguments: logits, u, axis, temperature, top_k, top_p, min_p, where, and the type of the result, Sample.
+py::object sample_(Arguments a) {
+    const Array x("logits", a[0]), u("u", a[1]);
+    Optional where("where", a[7]);
+    check_where(where);
+    SampleOptions options;
+    options.axis = axis_of(a[2]);
+    options.temperature = number("temperature", a[3]);
+    options.top_k = count_of("top_k", a[4]);
+    options.top_p = number("top_p", a[5]);
+    options.min_p = number("min_p", a[6]);
+    options.where = where.get();
+    const Shape rows = shape_of_rows(x, options.axis);
+    Result index(py::none(), DType::int64, as_span(rows));
+    Result logprob(py::none(), loss_dtype(x, py::none()), as_span(rows));
+    const TensorView in = x.view(), uniform = u.view();
+    const MutableTensorView i = index.view(), p = logprob.view();
+    without_gil(x.size(), [&] { sample(in, uniform, i, p, options); });
+    return named(a[8], index.object(), logprob.object());
+}
+
 /// logits, axis, temperature, dtype
 py::object softmax_entropy_(Arguments a) {
     const Array x("logits", a[0]);
@@ -70,6 +91,7 @@ py::object softmax_entropy_(Arguments a) {
 PyMethodDef kMethods[] = {
     method<softmax_topk_, 5>("softmax_topk"),
     method<token_logprobs_, 7>("token_logprobs"),
+    method<sample_, 9>("sample"),
     method<softmax_entropy_, 4>("softmax_entropy"),
     kEndOfMethods,
 };

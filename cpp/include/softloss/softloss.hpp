@@ -317,6 +317,28 @@ struct TokenScoreViews {
 SOFTLOSS_API void token_logprobs(const TensorView& logits, const TensorView& target,
                                  const TokenScoreViews& out, const TokenOptions& options = {});
 
+struct SampleOptions {
+    int axis = -1;
+    double temperature = 1.0;  ///< >= 0; with 0 the class is the first of the largest
+    std::int64_t top_k = 0;    ///< keeps this many of the largest; 0: all
+    double top_p = 1.0;        ///< then keeps the largest whose probabilities sum up to it; in (0, 1]
+    double min_p = 0.0;        ///< then keeps p >= min_p * max(p); in [0, 1]
+    const TensorView* where = nullptr;  ///< boolean, broadcast to the logits: false excludes a class
+};
+
+/// Draws a class of each row from softmax(logits / temperature), renormalised over the classes that the
+/// filters keep: top_k, then top_p, then min_p. Of equal classes, those with the lower index are kept. u: one
+/// number in [0, 1) for each row; the class is the first, by index, whose running sum of probabilities exceeds
+/// u. index: int64; logprob: the log-probability of the class among those kept, < 1 ULP (float64: 8). All have
+/// the shape of the logits without the axis. A row with NaN or +inf, all -inf or masked: index 0, logprob NaN.
+///
+/// The probabilities that are summed are whole numbers: round(2^s e), where e is the exponential as a share of
+/// the largest (to a constant factor in [0.76, 1.54]) and s = min(50, 62 - ceil(log2(classes))). A class below
+/// 2^-s of the largest is therefore never drawn. All sums are exact, so that the same class is drawn on every
+/// CPU, on any number of threads and in every layout.
+SOFTLOSS_API void sample(const TensorView& logits, const TensorView& u, const MutableTensorView& index,
+                         const MutableTensorView& logprob, const SampleOptions& options = {});
+
 // ---- threads, build ---------------------------------------------------------------------------------------------------
 
 SOFTLOSS_API void set_num_threads(int n);  ///< n >= 1; above 1024 it is 1024

@@ -8,6 +8,7 @@
 #include "divergence.hpp"
 #include "focal.hpp"
 #include "probability_loss.hpp"
+#include "sample.hpp"
 #include "scores.hpp"
 #include "soft_targets.hpp"
 #include "sums.hpp"
@@ -44,8 +45,8 @@ constexpr StorageKernels storage_kernels() {
 }
 template <class T>
 constexpr ComputeKernels<T> compute_kernels() {
-    return {bce_map<T>, bce_logits_map<T>, focal_map<T>,  outside_unit<T>,  not_hard<T>,
-            sum<T>,     top_row<T>,        softmax_at<T>, transpose_rows<T>};
+    return {bce_map<T>, bce_logits_map<T>, focal_map<T>,  outside_unit<T>, not_hard<T>,
+            sum<T>,     top_row<T>,        softmax_at<T>, sample_row<T>,   transpose_rows<T>};
 }
 
 constexpr KernelTable make_table(const char* name) {

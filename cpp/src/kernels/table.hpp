@@ -165,6 +165,35 @@ template <class T>
 using PlacesKernel = void (*)(const T* x, std::int64_t n, const std::int64_t* index, std::int64_t k, T* prob,
                               const RowOptions& options);
 
+/// What sample() draws from: a row's softmax, with the classes that the filters keep. temperature: >= 0, 0 for
+/// the largest; top_k: 0 for all; 0 < top_p <= 1; 0 <= min_p <= 1.
+struct SampleFilters {
+    double temperature = 1;
+    std::int64_t top_k = 0;
+    double top_p = 1, min_p = 0;
+};
+/// A class, and the logarithm of its probability.
+struct Drawn {
+    std::int64_t index;
+    double logprob;
+};
+/// x: (n) adjacent elements, 0 <= u < 1 -> the class that u draws. memory: sample_bytes(n, sizeof(T)), aligned
+/// to 64 bytes.
+template <class T>
+using SampleKernel = Drawn (*)(const T* x, std::int64_t n, double u, const SampleFilters& filters,
+                               void* memory);
+/// Sizes of sample.hpp: elements of a sample; rows up to kSampleWhole elements need none; lists that are
+/// sorted; lists of the k largest, which are sorted while the row is read; elements of a block.
+constexpr std::int64_t kSampleSize = 4096, kSampleWhole = 4096, kSampleSorted = 64, kSampleList = 128,
+                       kSampleBlock = 512;
+/// Elements of a list of n, with a vector behind it, in whole cache lines.
+constexpr std::int64_t sample_list(std::int64_t n) {
+    return (n + 31) / 16 * 16;
+}
+constexpr std::int64_t sample_bytes(std::int64_t n, std::int64_t size) {
+    return (2 * kSampleSize + 2 * sample_list(n)) * size + (n / kSampleBlock + 1) * 16;
+}
+
 /// Elementwise transforms. x, y: (n) adjacent elements, at any address; y may be x. nontemporal: see
 /// RowOptions.
 using MapKernel = void (*)(const void* x, void* y, std::int64_t n, bool nontemporal);
@@ -210,6 +239,7 @@ struct ComputeKernels {
     Sum (*sum)(const T* x, std::int64_t n);
     TopKernel<T> top;
     PlacesKernel<T> softmax_at;
+    SampleKernel<T> sample;
     TransposeKernel transpose;
 };
 

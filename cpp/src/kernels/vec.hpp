@@ -575,6 +575,41 @@ SOFTLOSS_INLINE bool any(Vec<T, N> mask) {
     }
 }
 
+/// Stores the lanes of v where the mask is set, next to each other, at p, and returns how many they are.
+/// Overwrites up to N lanes at p.
+template <class T, int N>
+SOFTLOSS_INLINE int store_where(T* p, IntVec<T, N> mask, Vec<T, N> v) {
+    if constexpr (!kNative<T, N>) {
+        const int low = store_where(p, mask.lo, v.lo);
+        return low + store_where(p + low, mask.hi, v.hi);
+    } else {
+#if defined(__AVX512F__)
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+        if constexpr (sizeof(T) == 4 && N == 16) {
+            const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            store(p, Vec<T, N>{(Raw)_mm512_maskz_compress_ps(lanes, (__m512)v.raw)});
+            return __builtin_popcount(lanes);
+        }
+        if constexpr (sizeof(T) == 8 && N == 8) {
+            const __mmask8 lanes = _mm512_test_epi64_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            store(p, Vec<T, N>{(Raw)_mm512_maskz_compress_pd(lanes, (__m512d)v.raw)});
+            return __builtin_popcount(lanes);
+        }
+#endif
+        if (!any(mask)) return 0;
+        typename IntOf<T>::type set[N];
+        T lanes[N];
+        store(set, mask);
+        store(lanes, v);
+        int count = 0;
+        for (int i = 0; i < N; ++i) {
+            p[count] = lanes[i];
+            count -= static_cast<int>(set[i]);
+        }
+        return count;
+    }
+}
+
 /// table[index mod 8] for each lane.
 template <class T, class I, int N>
 SOFTLOSS_INLINE Vec<T, N> lookup8(const T (&table)[8], Vec<I, N> index) {

@@ -1,0 +1,749 @@
+// Draws a class from the softmax of a row, by the caller's uniform number.
+//
+// Lives here: weights, filters, the draw from one row of adjacent elements. Must not: loops over rows, checks,
+// layouts (the callers stage them).
+//
+// Weights. Class i has the weight w[i] = round(2^s e[i]), a whole number: e[i] = c exp((x[i] - max) /
+// temperature), where c in [0.76, 1.54] is the same for all classes of a row. s is as large as lets the sum of
+// n weights stay below 2^63 (weight_bits). So every sum is exact, in whatever order it is formed. Filters and
+// draws then depend on nothing but the row.
+//
+// Filters. Classes are ordered by x, largest first, and equal ones by index. top_k and top_p keep the first
+// classes of this order, min_p keeps those above a threshold. So what is kept is described by a Cut: all
+// classes above `value`, and those equal to it up to index `last`.
+//
+// Cuts are found without sorting. A pass over the row sums the weights above a window of values that a sample
+// of the row suggests, and appends the elements within the window to a list. Passes over that list narrow it
+// until it is short enough to be sorted.
+#pragma once
+
+#include "scores.hpp"
+
+namespace softloss {
+namespace {
+
+/// The logarithm of the unit of weights of a row of n classes: s of w = round(2^s e).
+inline int weight_bits(std::int64_t n) {
+    int log = 0;
+    while ((std::int64_t{1} << log) < n) ++log;
+    return 62 - log < 50 ? 62 - log : 50;
+}
+
+/// floor(f x) for 0 <= f <= 1 and 0 <= x < 2^63, and whether that is f x itself.
+struct WholeProduct {
+    std::int64_t floor;
+    bool exact;
+};
+inline WholeProduct whole_product(double f, std::int64_t x) {
+    using U = std::uint64_t;
+    const U bits = __builtin_bit_cast(U, f), exponent = bits >> 52;
+    if (exponent == 0) return {0, f == 0 || x == 0};  // too small to matter
+    // f = m 2^-shift; m x = high 2^64 + low.
+    const U m = (bits & 0xfffffffffffff) | U{1} << 52, shift = 1075 - exponent, a = static_cast<U>(x);
+    const U m0 = m & 0xffffffff, m1 = m >> 32, a0 = a & 0xffffffff, a1 = a >> 32;
+    const U middle = (m0 * a0 >> 32) + (m1 * a0 & 0xffffffff) + m0 * a1;  // < 2^64
+    const U low = m * a, high = m1 * a1 + (m1 * a0 >> 32) + (middle >> 32);
+    if (shift >= 128) return {0, x == 0};
+    if (shift >= 64) {
+        const U rest = shift - 64;
+        return {static_cast<std::int64_t>(high >> rest), low == 0 && (high & ((U{1} << rest) - 1)) == 0};
+    }
+    return {static_cast<std::int64_t>(high << (64 - shift) | low >> shift),
+            (low & ((U{1} << shift) - 1)) == 0};
+}
+
+template <class T>
+constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
+
+/// The next larger number.
+template <class T>
+T next_up(T x) {
+    using I = typename IntOf<T>::type;
+    if (x == 0) return __builtin_bit_cast(T, I{1});
+    const I bits = __builtin_bit_cast(I, x);
+    return __builtin_bit_cast(T, bits + (x > 0 ? 1 : -1));
+}
+template <class T>
+T abs_of(T x) {
+    return x < 0 ? -x : x;
+}
+template <class T>
+T next_down(T x) {
+    return -next_up(-x);
+}
+/// A number about halfway between a and b in the order of floating-point numbers, a <= result < b.
+template <class T>
+T between(T a, T b) {
+    using I = typename IntOf<T>::type;
+    constexpr I kSign = static_cast<I>(1ull << (8 * sizeof(T) - 1));
+    const auto key = [](T x) {
+        const I bits = __builtin_bit_cast(I, x + T(0));
+        return bits < 0 ? kSign - bits : bits;
+    };
+    const I low = key(a), high = key(b);
+    const I middle = (low & high) + ((low ^ high) >> 1);
+    return __builtin_bit_cast(T, middle < 0 ? kSign - middle : middle);
+}
+
+/// The smaller of two vectors of numbers.
+template <class V>
+SOFTLOSS_INLINE V min_of(V a, V b) {
+    return -max(-a, -b);
+}
+
+template <class T>
+using Whole = Vec<std::int64_t, kLanes<T>>;
+
+/// Sum of all lanes.
+template <int N>
+SOFTLOSS_INLINE std::int64_t total(Vec<std::int64_t, N> a) {
+    return fold(a, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
+}
+
+/// The weights of a row's elements.
+template <class T, Range R>
+struct Weights {
+    /// Weights in units of exp(-60) or less are 0.
+    static constexpr T kNone = -60;
+    ExpShift<T, R> shift;
+
+    Weights(T maximum, const Temperature<T>& t, int bits) : shift(splat<V<T>>(maximum), t) {
+        shift.magic = shift.magic + splat<V<T>>(T(8 * (bits - MathConstants<T>::kExpBias)));
+        shift.least = fma(splat<V<T>>(kNone), splat<V<T>>(t.value),
+                          (shift.maximum - shift.offset) * splat<V<T>>(t.scale));
+    }
+    /// Those of the lanes that are not `dropped`; 0 for the others.
+    template <int N>
+    SOFTLOSS_INLINE Vec<std::int64_t, N> operator()(Vec<T, N> x, IntVec<T, N> dropped) const {
+        using Wide = Vec<double, N>;
+        constexpr double kRound = 0x1p52;  // adding it rounds to an integer, held in the low bits
+        auto e = shift.exp(x);
+        e.scale = select(dropped, splat<Vec<T, N>>(0), e.scale);
+        Wide w;
+        if constexpr (sizeof(T) == 4) w = convert<double>(e.scale) + convert<double>(e.scale * e.fraction);
+        else w = e.value();
+        return as_int(w + splat<Wide>(kRound)) - as_int(splat<Wide>(kRound));
+    }
+    std::int64_t of(T x) const { return first((*this)(splat<V<T>>(x), as_int(splat<V<T>>(0)))); }
+};
+
+/// Sums of a block of a row.
+struct SampleBlock {
+    std::int64_t mass;  ///< sum of the weights above the window
+    std::int64_t end;   ///< length of the list behind the block
+};
+
+/// What a pass over elements found.
+template <class T>
+struct Measured {
+    std::int64_t above = 0;  ///< weights above the window, or how many elements
+    std::int64_t all = 0;    ///< weights of all elements from `least` on
+    std::int64_t count = 0;  ///< elements in the window
+    T low = 0, high = 0;     ///< the smallest and the largest of them
+};
+
+/// The classes that are kept: x > value, and x == value up to index `last`.
+template <class T>
+struct Cut {
+    T value = kLowest<T>;
+    std::int64_t last = INT64_MAX;
+
+    /// The smallest element that is kept from index i on; `last` is not in i + 1 ... of the same block.
+    T least(std::int64_t i) const { return i <= last ? value : next_up(value); }
+};
+/// A cut before the index of its last element is known.
+template <class T>
+struct Found {
+    T value;
+    std::int64_t ties;   ///< how many elements equal to `value` are kept
+    bool all_ties;       ///< whether those are all
+    std::int64_t above;  ///< the weights above `value`, or how many elements
+};
+
+/// One row of n adjacent elements, without NaN, the largest of them finite.
+template <class T, Range R>
+class Sampler {
+  public:
+    static constexpr int W = kLanes<T>;
+    using I = IntVec<T, W>;
+
+    Sampler(const T* x, std::int64_t n, T maximum, const SampleFilters& filters, const Temperature<T>& t,
+            void* memory)
+        : x_(x),
+          n_(n),
+          maximum_(maximum),
+          filters_(filters),
+          temperature_(t),
+          weights_(maximum, t, weight_bits(n)),
+          memory_(memory, n) {}
+
+    Drawn draw(double u) {
+        if (filters_.top_k > 0 && filters_.top_k <= kSampleList && filters_.top_k < n_)
+            return draw_from_list(u);
+        Cut<T> cut;
+        std::int64_t lacking = 0;  // weights of elements equal to cut.value that are not kept
+        if (filters_.top_k > 0 && filters_.top_k < n_) {
+            set(cut, find<false>(kLowest<T>, 0), lacking);
+        }
+        const T floor = min_p_floor();
+        if (filters_.top_p < 1) {
+            const Found<T> found = find<true>(cut.value, lacking);
+            if (found.value >= floor) return finish(u, found);
+        }
+        if (floor > cut.value) cut = {floor, INT64_MAX};
+        const std::int64_t all = sum_blocks(cut);
+        return pick(u, all, cut, [&](std::int64_t block) { return memory_.blocks[block].mass; });
+    }
+
+  private:
+    // ---- passes ----
+
+    /// x: (n). Sums the weights (Mass) or counts the elements above `high`; appends those from `low` to `high`
+    /// to the list, unless it is null, where it may be x itself. With blocks, keeps the sums of each.
+    template <bool Mass>
+    [[gnu::noinline]] Measured<T> window_pass(const T* x, std::int64_t n, T low, T high, T least, T* list,
+                                              SampleBlock* blocks) const {
+        const V<T> from = splat<V<T>>(low), to = splat<V<T>>(high), floor = splat<V<T>>(least);
+        V<T> top = splat<V<T>>(kLowest<T>), bottom = splat<V<T>>(-kLowest<T>);
+        const Weights<T, R> weights = weights_;
+        Measured<T> found;
+        Whole<T> all = splat<Whole<T>>(0);
+        std::int64_t count = 0;
+        for (std::int64_t first = 0; first < n; first += kSampleBlock) {
+            const std::int64_t size = n - first < kSampleBlock ? n - first : kSampleBlock;
+            Whole<T> above = splat<Whole<T>>(0);
+            I number = splat<I>(0), within = splat<I>(0);
+            for_each_vector<W>(size, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                V<T> v = load_some(x + first + i, valid);
+                if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+                const I is_above = less(to, v), outside = is_above | less(v, from);
+                const I inside = equal(outside, splat<I>(0));
+                if constexpr (Mass) {
+                    const auto w = weights(v, less(v, floor));
+                    all = all + w;
+                    above = above + (w & convert<std::int64_t>(is_above));
+                } else {
+                    number = number - is_above;
+                }
+                if (list) {
+                    top = max(top, select(inside, v, splat<V<T>>(kLowest<T>)));
+                    bottom = min_of(bottom, select(inside, v, splat<V<T>>(-kLowest<T>)));
+                    count += store_where(list + count, inside, v);
+                } else {
+                    within = within - inside;
+                }
+            });
+            const std::int64_t here = Mass ? total(above) : total(convert<std::int64_t>(number));
+            found.above += here;
+            if (!list) count += total(convert<std::int64_t>(within));
+            if (blocks) blocks[first / kSampleBlock] = {here, count};
+        }
+        found.all = total(all);
+        found.count = count;
+        found.high = fold(top, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
+        found.low = fold(bottom, [](auto a, auto b) SOFTLOSS_LAMBDA { return min_of(a, b); });
+        return found;
+    }
+    /// The weights of elements [first, last) of the row that are at least `least`.
+    SOFTLOSS_INLINE std::int64_t sum_from(const Weights<T, R>& weights, std::int64_t first, std::int64_t last,
+                                          T least) const {
+        const V<T> floor = splat<V<T>>(least);
+        Whole<T> sum = splat<Whole<T>>(0);
+        for_each_vector<W>(last - first, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            V<T> v = load_some(x_ + first + i, valid);
+            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+            sum = sum + weights(v, less(v, floor));
+        });
+        return total(sum);
+    }
+    /// Sums the weights that the cut keeps, block by block.
+    [[gnu::noinline]] std::int64_t sum_blocks(const Cut<T>& cut) const {
+        const Weights<T, R> weights = weights_;
+        std::int64_t all = 0;
+        for (std::int64_t first = 0; first < n_; first += kSampleBlock) {
+            const std::int64_t end = n_ - first < kSampleBlock ? n_ : first + kSampleBlock;
+            std::int64_t here = 0;
+            if (cut.last >= first && cut.last < end - 1) {
+                here = sum_from(weights, first, cut.last + 1, cut.value) +
+                       sum_from(weights, cut.last + 1, end, next_up(cut.value));
+            } else {
+                here = sum_from(weights, first, end, cut.least(first));
+            }
+            memory_.blocks[first / kSampleBlock] = {here, 0};
+            all += here;
+        }
+        return all;
+    }
+
+    // ---- cuts ----
+
+    /// The smallest x with p >= min_p max(p), or less than every finite x.
+    T min_p_floor() const {
+        if (filters_.min_p == 0) return kLowest<T>;
+        const double gap = first(log(splat<V<double>>(filters_.min_p)));
+        const double floor = static_cast<double>(maximum_) + filters_.temperature * gap;
+        if (!(floor > static_cast<double>(kLowest<T>))) return kLowest<T>;
+        const T rounded = static_cast<T>(floor);
+        return static_cast<double>(rounded) < floor ? next_up(rounded) : rounded;
+    }
+
+    /// Where an estimate looks for a cut.
+    struct Window {
+        T low, high;
+    };
+    /// Estimates, from a sample of n elements at x, the values between which a cut lies that keeps `share` of
+    /// the weights; of `kept` weights if that is above 0.
+    template <bool Mass>
+    [[gnu::noinline]] Window estimate(const T* x, std::int64_t n, T low, T high, double share,
+                                      double kept) const {
+        T *const value = memory_.sample, *const weight = value + kSampleSize;
+        const std::int64_t most = n / 8 < kSampleSize ? n / 8 : kSampleSize;
+        const std::int64_t vectors = most < 16 * W ? 16 : most / W;
+        std::int64_t step = n / (vectors * W) * W, size = 0;
+        if (step < W) step = W;
+        const Weights<T, R> weights = weights_;
+        const V<T> from = splat<V<T>>(low), to = splat<V<T>>(high);
+        V<T> sum = splat<V<T>>(0), squares = sum;
+        for (std::int64_t i = 0; i + W <= n && size + W <= kSampleSize; i += step, size += W) {
+            const V<T> v = load<V<T>>(x + i);
+            const I outside = less(v, from) | less(to, v);
+            V<T> e = splat<V<T>>(1);
+            if constexpr (Mass)
+                e = weights.shift.exp(v).value() * splat<V<T>>(T(1) / T(std::int64_t{1} << 40));
+            e = select(outside, splat<V<T>>(0), e);
+            store(value + size, v);
+            store(weight + size, e);
+            sum = sum + e;
+            squares = fma(e, e, squares);
+        }
+        const auto add = [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; };
+        const double all = static_cast<double>(fold(sum, add)),
+                     square = static_cast<double>(fold(squares, add));
+        if (!(all > 0)) return {low, high};
+        if (kept > 0) {
+            const double unit = Mass ? 0x1p-40 : 1;
+            share = kept * unit * static_cast<double>(size) / (all * static_cast<double>(n));
+        }
+        if (share > 1) share = 1;
+        const double below = 1 - share;
+        const double spread = 3 * root(share * below * square) / all + 2.0 / static_cast<double>(size);
+        double a = below - spread, b = below + spread;
+        if (a < below / 4) a = below / 4;
+        if (b > 1 - share / 4) b = 1 - share / 4;
+        return {place(value, weight, size, low, high, a * all, false),
+                place(value, weight, size, low, high, b * all, true)};
+    }
+    static double root(double x) {
+        double r = 0.5 * (1 + x);
+        if (x <= 0) return 0;
+        int e = 0;
+        while (x < 0.25) {
+            x *= 4;
+            ++e;
+        }
+        r = 0.5 * (1 + x);
+        for (int i = 0; i < 5; ++i) r = 0.5 * (r + x / r);
+        while (e-- > 0) r *= 0.5;
+        return r;
+    }
+    /// A value below which about `mass` of a sample lies: not more, or not less if `upper`.
+    T place(const T* value, const T* weight, std::int64_t size, T low, T high, double mass,
+            bool upper) const {
+        const double reach = 64 * filters_.temperature;
+        double a = static_cast<double>(low), b = static_cast<double>(high);
+        if (a < static_cast<double>(maximum_) - reach) a = static_cast<double>(maximum_) - reach;
+        if (b < a) return upper ? high : low;
+        const double start = a, end = b;
+        for (int i = 0; i < 14; ++i) {
+            const double middle = 0.5 * (a + b);
+            const V<T> m = splat<V<T>>(static_cast<T>(middle));
+            V<T> sum = splat<V<T>>(0);
+            for (std::int64_t j = 0; j < size; j += W)
+                sum = sum + select(less(load<V<T>>(value + j), m), load<V<T>>(weight + j), splat<V<T>>(0));
+            const double here =
+                static_cast<double>(fold(sum, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; }));
+            if (here <= mass) a = middle;
+            else b = middle;
+        }
+        if (!upper) return a == start ? low : static_cast<T>(a);
+        return b == end ? high : static_cast<T>(b);
+    }
+
+    /// Finds the cut of top_p (Mass) or top_k among the elements from `least` on; `lacking`: the weights of
+    /// those equal to `least` that are not kept. Leaves in memory the list that finish() reads.
+    template <bool Mass>
+    Found<T> find(T least, std::int64_t lacking) {
+        T* const list = memory_.list;
+        Window window{least, maximum_};
+        if (n_ > kSampleWhole) {
+            const double share =
+                Mass ? filters_.top_p : static_cast<double>(filters_.top_k) / static_cast<double>(n_);
+            window = estimate<Mass>(x_, n_, least, maximum_, share, 0);
+        }
+        while (true) {
+            const auto pass = window_pass<Mass>(x_, n_, window.low, window.high, least, list, memory_.blocks);
+            std::int64_t target = filters_.top_k;
+            if constexpr (Mass) {
+                const auto product = whole_product(filters_.top_p, pass.all - lacking);
+                target = product.floor + !product.exact;
+            }
+            if (pass.above >= target) {  // the cut is above the window
+                window = {next_up(window.high), maximum_};
+                continue;
+            }
+            const std::int64_t within = Mass ? sum_list(list, pass.count) : pass.count;
+            if (pass.above + within >= target) return narrow<Mass>(pass, target);
+            if (!(least < window.low)) return {least, INT64_MAX, true, pass.above};  // fewer than top_k
+            window = {least, next_down(window.low)};
+        }
+    }
+    /// Narrows the list, of which `outer` is known, to the elements equal to the last one kept. target: which
+    /// sum, or count, must be reached.
+    template <bool Mass>
+    Found<T> narrow(const Measured<T>& outer, std::int64_t target) const {
+        const T* source = memory_.list;
+        std::int64_t size = outer.count, above = outer.above;
+        T low = outer.low, high = outer.high;
+        bool halve = false;
+        while (low < high && size > kSampleSorted) {
+            Window window{next_up(between(low, high)), high};
+            if (!halve) {
+                window = estimate<Mass>(source, size, low, high, 0, static_cast<double>(target - above));
+                if (window.low < low) window.low = low;
+                if (window.high > high) window.high = high;
+                if (window.low == low && window.high == high) window.low = next_up(between(low, high));
+            }
+            const std::int64_t before = size;
+            // The elements above the window, in it, or below it.
+            auto part =
+                window_pass<Mass>(source, size, window.low, window.high, kLowest<T>, memory_.narrow, nullptr);
+            bool again = false;
+            if (above + part.above >= target) {
+                window = {next_up(window.high), high};
+                again = true;
+            } else {
+                const std::int64_t inside = Mass ? sum_list(memory_.narrow, part.count) : part.count;
+                if (above + part.above + inside < target) {
+                    window = {low, next_down(window.low)};
+                    again = true;
+                }
+            }
+            if (again)
+                part = window_pass<Mass>(memory_.list, outer.count, window.low, window.high, kLowest<T>,
+                                         memory_.narrow, nullptr);
+            // Sums of the whole list count what the source has lost.
+            above = again ? outer.above + part.above : above + part.above;
+            source = memory_.narrow;
+            size = part.count;
+            low = part.low;
+            high = part.high;
+            halve = size > before / 2;
+        }
+        return last_of<Mass>(source, size, low, high, above, target);
+    }
+    std::int64_t sum_list(const T* list, std::int64_t n) const {
+        Whole<T> sum = splat<Whole<T>>(0);
+        for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            V<T> v = load_some(list + i, valid);
+            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+            sum = sum + weights_(v, splat<I>(0));
+        });
+        return total(sum);
+    }
+    /// The last element kept, of a list that is short, or whose elements are all equal.
+    template <bool Mass>
+    Found<T> last_of(const T* list, std::int64_t n, T low, T high, std::int64_t above,
+                     std::int64_t target) const {
+        T sorted[kSampleSorted];
+        std::int64_t ties = n;
+        T value = high;
+        if (low < high) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                const T v = list[i];
+                std::int64_t at = i;
+                for (; at > 0 && sorted[at - 1] < v; --at) sorted[at] = sorted[at - 1];
+                sorted[at] = v;
+            }
+            for (std::int64_t i = 0; i < n; i += ties) {
+                value = sorted[i];
+                for (ties = 1; i + ties < n && sorted[i + ties] == value;) ++ties;
+                const std::int64_t mass = ties * (Mass ? weights_.of(value) : 1);
+                if (above + mass >= target) break;
+                above += mass;
+            }
+        }
+        const std::int64_t each = Mass ? weights_.of(value) : 1;
+        const std::int64_t kept = each > 0 ? (target - above + each - 1) / each : 1;
+        return {value, kept < ties ? kept : ties, kept >= ties, above};
+    }
+    /// The cut of what was found; `lacking` becomes the weights of equal elements that it does not keep.
+    void set(Cut<T>& cut, const Found<T>& found, std::int64_t& lacking) const {
+        cut.value = found.value;
+        lacking = 0;
+        if (found.all_ties) return;
+        std::int64_t seen = 0;
+        for_each_vector<W, true>(n_, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            if (!any(equal(load_some(x_ + i, valid), splat<V<T>>(found.value)))) return;
+            for (int j = 0; j < valid; ++j) {
+                seen += x_[i + j] == found.value;
+                if (seen == found.ties && cut.last == INT64_MAX) cut.last = i + j;
+            }
+        });
+        lacking = (seen - found.ties) * weights_.of(found.value);
+    }
+
+    // ---- the class ----
+
+    /// The draw from what top_p keeps, with the sums and the list of find().
+    Drawn finish(double u, const Found<T>& found) const {
+        Cut<T> cut{found.value, INT64_MAX};
+        std::int64_t ties = found.all_ties ? INT64_MAX : found.ties;
+        const std::int64_t each = weights_.of(found.value), all = found.above + found.ties * each;
+        std::int64_t begin = 0;
+        const Weights<T, R> weights = weights_;
+        const auto mass_of = [&](std::int64_t block) {
+            const SampleBlock& b = memory_.blocks[block];
+            Whole<T> sum = splat<Whole<T>>(0);
+            I equals = splat<I>(0);
+            const V<T> value = splat<V<T>>(found.value);
+            for_each_vector<W>(b.end - begin, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                V<T> v = load_some(memory_.list + begin + i, valid);
+                if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+                const I is_equal = equal(v, value);
+                equals = equals - is_equal;
+                sum = sum + weights(v, less(v, value) | is_equal);
+            });
+            begin = b.end;
+            const std::int64_t number = total(convert<std::int64_t>(equals));
+            const std::int64_t kept = number < ties ? number : ties;
+            if (ties != INT64_MAX) {
+                if (ties > 0 && number >= ties) {  // the last one kept is in this block
+                    std::int64_t i = block * kSampleBlock;
+                    for (std::int64_t left = ties; left > 0; ++i) left -= x_[i] == found.value;
+                    cut.last = i - 1;
+                }
+                ties -= kept;
+            }
+            return b.mass + total(sum) + kept * each;
+        };
+        if (found.all_ties) return pick(u, all, cut, mass_of);
+        // Which of the equal elements is the last one must be known before the row is read again.
+        const std::int64_t blocks = (n_ + kSampleBlock - 1) / kSampleBlock;
+        for (std::int64_t b = 0; b < blocks; ++b) memory_.blocks[b].mass = mass_of(b);
+        return pick(u, all, cut, [&](std::int64_t block) { return memory_.blocks[block].mass; });
+    }
+    /// The first class whose running sum exceeds u times all.
+    template <class MassOf>
+    Drawn pick(double u, std::int64_t all, const Cut<T>& cut, MassOf mass_of) const {
+        const std::int64_t goal = whole_product(u, all).floor;
+        std::int64_t sum = 0, block = 0;
+        while (true) {
+            const std::int64_t mass = mass_of(block);
+            if (sum + mass > goal) break;
+            sum += mass;
+            ++block;
+        }
+        const std::int64_t start = block * kSampleBlock;
+        const std::int64_t size = n_ - start < kSampleBlock ? n_ - start : kSampleBlock;
+        for (std::int64_t i = 0; i < size; i += W) {
+            const int valid = static_cast<int>(size - i < W ? size - i : W);
+            V<T> v = load_some(x_ + start + i, valid);
+            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+            const V<T> value = splat<V<T>>(cut.value);
+            I dropped = less(v, value);
+            if (cut.last < start + i + W) {
+                const std::int64_t left = cut.last + 1 - (start + i);
+                const int equal_kept = left < 0 ? 0 : static_cast<int>(left < W ? left : W);
+                dropped = dropped | select(first_lanes<I>(equal_kept), splat<I>(0), equal(v, value));
+            }
+            std::int64_t lanes[W];
+            store(lanes, weights_(v, dropped));
+            for (int j = 0; j < valid; ++j) {
+                sum += lanes[j];
+                if (sum > goal) return {start + i + j, logprob(x_[start + i + j], all, x_, n_, cut)};
+            }
+        }
+        __builtin_unreachable();
+    }
+
+    // ---- the k largest ----
+
+    /// The draw from the k largest, k at most kSampleList.
+    Drawn draw_from_list(double u) {
+        double value[kSampleList];
+        std::int64_t index[kSampleList], weight[kSampleList + W];
+        T kept[kSampleList + W];
+        std::int64_t held = top_row<T>(x_, n_, filters_.top_k, value, index);
+        for (std::int64_t i = 0; i < held; ++i) kept[i] = static_cast<T>(value[i]);
+        const auto weigh = [&] {
+            std::int64_t all = 0;
+            for (std::int64_t i = 0; i < held; i += W) {
+                const int valid = static_cast<int>(held - i < W ? held - i : W);
+                store(weight + i, weights_(load_some(kept + i, valid), splat<I>(0)));
+            }
+            for (std::int64_t i = 0; i < held; ++i) all += weight[i];
+            return all;
+        };
+        std::int64_t all = weigh();
+        if (filters_.top_p < 1) {
+            const auto product = whole_product(filters_.top_p, all);
+            const std::int64_t target = product.floor + !product.exact;
+            std::int64_t sum = 0, i = 0;
+            while (sum < target) sum += weight[i++];
+            held = i;
+            all = sum;
+        }
+        const T floor = min_p_floor();
+        while (held > 1 && kept[held - 1] < floor) all -= weight[--held];
+        // In the order of the index.
+        for (std::int64_t i = 1; i < held; ++i) {
+            const std::int64_t place = index[i], w = weight[i];
+            const T v = kept[i];
+            std::int64_t at = i;
+            for (; at > 0 && index[at - 1] > place; --at) {
+                index[at] = index[at - 1];
+                weight[at] = weight[at - 1];
+                kept[at] = kept[at - 1];
+            }
+            index[at] = place;
+            weight[at] = w;
+            kept[at] = v;
+        }
+        const std::int64_t goal = whole_product(u, all).floor;
+        std::int64_t sum = weight[0], i = 0;
+        while (sum <= goal) sum += weight[++i];
+        return {index[i], logprob(kept[i], all, kept, held, {})};
+    }
+
+    // ---- log-probability ----
+
+    /// Exponentials of the elements below the maximum that the cut keeps, over that of the maximum; and how
+    /// many elements equal the maximum.
+    struct Others {
+        Pair<V<T>> ratio;
+        std::int64_t maxima;
+    };
+    [[gnu::noinline]] Others others(const T* x, std::int64_t n, const Cut<T>& cut) const {
+        Others found{splat_pair<V<T>>(0, 0), 0};
+        const V<T> top = splat<V<T>>(maximum_);
+        with_exp_shift<T>(top, temperature_, [&](const auto& shift) SOFTLOSS_LAMBDA {
+            Pair<V<T>> all = splat_pair<V<T>>(0, 0);
+            const std::int64_t middle = cut.last < n - 1 ? cut.last + 1 : n;
+            const auto add = [&](std::int64_t begin, std::int64_t limit, T least) {
+                const V<T> floor = splat<V<T>>(least);
+                for (std::int64_t chunk = begin; chunk < limit; chunk += kChunk<T>) {
+                    const std::int64_t size = limit - chunk < kChunk<T> ? limit - chunk : kChunk<T>;
+                    CarefulSum<V<T>> sum;
+                    I maxima = splat<I>(0);
+                    for_each_vector<W, true>(size, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+                        V<T> v = load_some(x + chunk + i, valid);
+                        if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+                        const auto e = shift.exp(v);
+                        const I is_max = equal(v, top) & equal(less(v, floor), splat<I>(0));
+                        maxima = maxima - is_max;
+                        sum.add({select(is_max | less(v, floor), splat<V<T>>(0), e.scale), e.fraction});
+                    });
+                    all = all + sum.total();
+                    found.maxima += total(convert<std::int64_t>(maxima));
+                }
+            };
+            add(0, middle, cut.value);
+            if (middle < n) add(middle, n, next_up(cut.value));
+            const Pair<T> s = fold_lanes(all);
+            found.ratio = splat_pair<V<T>>(s.hi, s.lo) / shift.exp(top).pair();
+        });
+        return found;
+    }
+    /// log of the share of an element `value`, among n elements at x of which the cut keeps those whose weights
+    /// sum up to `all`.
+    double logprob(T value, std::int64_t all, const T* x, std::int64_t n, const Cut<T>& cut) const {
+        using DV = V<double>;
+        if constexpr (sizeof(T) == 4) {
+            const double gap =
+                temperature_.is_one()
+                    ? static_cast<double>(maximum_) - static_cast<double>(value)
+                    : (static_cast<double>(maximum_) - static_cast<double>(value)) / filters_.temperature;
+            const double top = static_cast<double>(weights_.of(maximum_));
+            const double sum = static_cast<double>(all) - top;
+            const double log = first(log1p(DV(splat<DV>(sum / top))));
+            // Rounding to whole numbers moves the sum by half a unit for each weight.
+            const double error = 0.5 * static_cast<double>(n) / static_cast<double>(all);
+            if (error <= 0x1p-28 * (gap + log)) return 0 - (gap + log);
+            const Others rest = others(x, n, cut);
+            const double others_sum = static_cast<double>(first(rest.ratio.hi)) + first(rest.ratio.lo) +
+                                      static_cast<double>(rest.maxima - 1);
+            return 0 - (gap + first(log1p(DV(splat<DV>(others_sum)))));
+        } else {
+            const Others rest = others(x, n, cut);
+            const V<T> top = splat<V<T>>(maximum_), v = splat<V<T>>(value);
+            const auto ratio =
+                rest.ratio + Pair<V<T>>{splat<V<T>>(static_cast<T>(rest.maxima - 1)), splat<V<T>>(0)};
+            const auto log = log1p_parts(ratio.hi, ratio.lo);
+            const auto gap = temperature_.is_one() ? two_sum(top, -v) : temperature_.divided(top, v);
+            const auto s = two_sum(gap.hi, log.hi);
+            return 0 - (first(s.hi) + (first(s.lo) + (first(gap.lo) + first(log.lo))));
+        }
+    }
+
+    /// What a call has at `memory` (sample_bytes).
+    struct Memory {
+        T *sample, *list, *narrow;
+        SampleBlock* blocks;
+        Memory(void* memory, std::int64_t n) {
+            sample = static_cast<T*>(memory);
+            list = sample + 2 * kSampleSize;
+            narrow = list + sample_list(n);
+            blocks = reinterpret_cast<SampleBlock*>(narrow + sample_list(n));
+        }
+    };
+
+    const T* x_;
+    std::int64_t n_;
+    T maximum_;
+    const SampleFilters& filters_;
+    const Temperature<T>& temperature_;
+    Weights<T, R> weights_;
+    Memory memory_;
+};
+
+/// The largest of n elements, or NaN if one is NaN.
+template <class T>
+[[gnu::noinline]] T max_or_nan(const T* x, std::int64_t n) {
+    constexpr int W = kLanes<T>;
+    using I = IntVec<T, W>;
+    V<T> m0 = splat<V<T>>(-__builtin_inff()), m1 = m0;
+    I nan0 = splat<I>(0), nan1 = nan0;
+    std::int64_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        const V<T> a = load<V<T>>(x + i), b = load<V<T>>(x + i + W);
+        m0 = max(a, m0);
+        m1 = max(b, m1);
+        nan0 = nan0 | not_equal(a, a);
+        nan1 = nan1 | not_equal(b, b);
+    }
+    for (; i < n; i += W) {
+        const int valid = static_cast<int>(n - i < W ? n - i : W);
+        const V<T> a = load_some(x + i, valid);
+        m0 = max(select(first_lanes<I>(valid), a, splat<V<T>>(-__builtin_inff())), m0);
+        nan0 = nan0 | not_equal(a, a);
+    }
+    if (any(nan0 | nan1)) return static_cast<T>(__builtin_nanf(""));
+    return fold(max(m0, m1), [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
+}
+
+/// x: (n) adjacent elements -> the class that u draws. memory: sample_bytes<T>(n), 64-byte aligned.
+template <class T>
+Drawn sample_row(const T* x, std::int64_t n, double u, const SampleFilters& filters, void* memory) {
+    const T maximum = max_or_nan(x, n);
+    if (!(abs_of(maximum) < T(__builtin_inff()))) return {0, __builtin_nan("")};
+    if (filters.temperature == 0) return {find_first(x, n, [&](T element) { return element == maximum; }), 0};
+    const Temperature<T> temperature(filters.temperature);
+    if (!kEmulatedFma && temperature.is_one() && abs_of(maximum) <= kFar<T>)
+        return Sampler<T, kEmulatedFma ? Range::any : Range::near>(x, n, maximum, filters, temperature,
+                                                                   memory)
+            .draw(u);
+    return Sampler<T, Range::any>(x, n, maximum, filters, temperature, memory).draw(u);
+}
+
+}  // namespace
+}  // namespace softloss
