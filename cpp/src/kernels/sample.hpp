@@ -91,13 +91,19 @@ SOFTLOSS_INLINE V min_of(V a, V b) {
     return -max(-a, -b);
 }
 
+/// Sums of whole numbers, modulo 2^64, in each lane.
 template <class T>
-using Whole = Vec<std::int64_t, kLanes<T>>;
+using Whole = Vec<std::uint64_t, kLanes<T>>;
 
 /// Sum of all lanes.
 template <int N>
-SOFTLOSS_INLINE std::int64_t total(Vec<std::int64_t, N> a) {
+SOFTLOSS_INLINE std::uint64_t total(Vec<std::uint64_t, N> a) {
     return fold(a, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
+}
+/// How many lanes of masks were set, of which `counts` is minus the sum.
+template <class I>
+SOFTLOSS_INLINE std::int64_t count_of(I counts) {
+    return -fold(counts, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
 }
 
 /// The weights of a row's elements.
@@ -112,19 +118,35 @@ struct Weights {
         shift.least = fma(splat<V<T>>(kNone), splat<V<T>>(t.value),
                           (shift.maximum - shift.offset) * splat<V<T>>(t.scale));
     }
-    /// Those of the lanes that are not `dropped`; 0 for the others.
-    template <int N>
-    SOFTLOSS_INLINE Vec<std::int64_t, N> operator()(Vec<T, N> x, IntVec<T, N> dropped) const {
-        using Wide = Vec<double, N>;
-        constexpr double kRound = 0x1p52;  // adding it rounds to an integer, held in the low bits
+    /// What is added to each weight, so that its double holds it in the low bits.
+    static constexpr double kBias = 0x1p52;
+    static constexpr std::uint64_t kBiasBits = __builtin_bit_cast(std::uint64_t, kBias);
+
+    /// The weights of the lanes that are not `dropped`, 0 for the others; each plus kBiasBits.
+    SOFTLOSS_INLINE Whole<T> biased(V<T> x, IntVec<T, kLanes<T>> dropped) const {
         auto e = shift.exp(x);
-        e.scale = select(dropped, splat<Vec<T, N>>(0), e.scale);
-        Wide w;
+        e.scale = select(dropped, splat<V<T>>(0), e.scale);
+        return biased(e);
+    }
+    SOFTLOSS_INLINE Whole<T> biased(V<T> x) const { return biased(shift.exp(x)); }
+    /// The weights alone.
+    SOFTLOSS_INLINE Whole<T> operator()(V<T> x, IntVec<T, kLanes<T>> dropped) const {
+        return biased(x, dropped) - splat<Whole<T>>(kBiasBits);
+    }
+    std::int64_t of(T x) const {
+        return static_cast<std::int64_t>(first(biased(splat<V<T>>(x))) - kBiasBits);
+    }
+
+  private:
+    SOFTLOSS_INLINE static Whole<T> biased(ExpParts<V<T>> e) {
+        D<T> w;
         if constexpr (sizeof(T) == 4) w = convert<double>(e.scale) + convert<double>(e.scale * e.fraction);
         else w = e.value();
-        return as_int(w + splat<Wide>(kRound)) - as_int(splat<Wide>(kRound));
+        const auto bits = as_int(w + splat<D<T>>(kBias));
+        Whole<T> whole;
+        __builtin_memcpy(&whole, &bits, sizeof whole);
+        return whole;
     }
-    std::int64_t of(T x) const { return first((*this)(splat<V<T>>(x), as_int(splat<V<T>>(0)))); }
 };
 
 /// Sums of a block of a row.
@@ -139,7 +161,6 @@ struct Measured {
     std::int64_t above = 0;  ///< weights above the window, or how many elements
     std::int64_t all = 0;    ///< weights of all elements from `least` on
     std::int64_t count = 0;  ///< elements in the window
-    T low = 0, high = 0;     ///< the smallest and the largest of them
 };
 
 /// The classes that are kept: x > value, and x == value up to index `last`.
@@ -196,65 +217,89 @@ class Sampler {
     }
 
   private:
+    /// Values from `low` to `high`.
+    struct Window {
+        T low, high;
+    };
+
     // ---- passes ----
 
+    /// The elements [i, i + valid) at x; -inf in the other lanes.
+    SOFTLOSS_INLINE static V<T> elements(const T* x, std::int64_t i, int valid) {
+        const V<T> v = load_some(x + i, valid);
+        return valid == W ? v : select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+    }
+
     /// x: (n). Sums the weights (Mass) or counts the elements above `high`; appends those from `low` to `high`
-    /// to the list, unless it is null, where it may be x itself. With blocks, keeps the sums of each.
-    template <bool Mass>
+    /// to the list, which may be x itself. With blocks, keeps the sums of each. Floor: elements below `least`
+    /// weigh nothing.
+    template <bool Mass, bool Floor>
     [[gnu::noinline]] Measured<T> window_pass(const T* x, std::int64_t n, T low, T high, T least, T* list,
                                               SampleBlock* blocks) const {
         const V<T> from = splat<V<T>>(low), to = splat<V<T>>(high), floor = splat<V<T>>(least);
-        V<T> top = splat<V<T>>(kLowest<T>), bottom = splat<V<T>>(-kLowest<T>);
         const Weights<T, R> weights = weights_;
         Measured<T> found;
         Whole<T> all = splat<Whole<T>>(0);
+        std::uint64_t vectors = 0;
         std::int64_t count = 0;
         for (std::int64_t first = 0; first < n; first += kSampleBlock) {
             const std::int64_t size = n - first < kSampleBlock ? n - first : kSampleBlock;
             Whole<T> above = splat<Whole<T>>(0);
-            I number = splat<I>(0), within = splat<I>(0);
+            I number = splat<I>(0);
             for_each_vector<W>(size, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-                V<T> v = load_some(x + first + i, valid);
-                if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
-                const I is_above = less(to, v), outside = is_above | less(v, from);
-                const I inside = equal(outside, splat<I>(0));
+                const V<T> v = elements(x + first, i, valid);
+                const I is_above = less(to, v);
+                number = number + is_above;
                 if constexpr (Mass) {
-                    const auto w = weights(v, less(v, floor));
+                    const auto w = Floor ? weights.biased(v, less(v, floor)) : weights.biased(v);
                     all = all + w;
-                    above = above + (w & convert<std::int64_t>(is_above));
-                } else {
-                    number = number - is_above;
+                    above = add_where(above, is_above, w);
+                    ++vectors;
                 }
-                if (list) {
-                    top = max(top, select(inside, v, splat<V<T>>(kLowest<T>)));
-                    bottom = min_of(bottom, select(inside, v, splat<V<T>>(-kLowest<T>)));
-                    count += store_where(list + count, inside, v);
-                } else {
-                    within = within - inside;
-                }
+                count += store_where(list + count, equal(is_above | less(v, from), splat<I>(0)), v);
             });
-            const std::int64_t here = Mass ? total(above) : total(convert<std::int64_t>(number));
+            std::int64_t here = count_of(number);
+            if constexpr (Mass) here = unbiased(total(above), static_cast<std::uint64_t>(here));
             found.above += here;
-            if (!list) count += total(convert<std::int64_t>(within));
             if (blocks) blocks[first / kSampleBlock] = {here, count};
         }
-        found.all = total(all);
+        found.all = unbiased(total(all), vectors * W);
         found.count = count;
-        found.high = fold(top, [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
-        found.low = fold(bottom, [](auto a, auto b) SOFTLOSS_LAMBDA { return min_of(a, b); });
         return found;
     }
+    template <bool Mass>
+    Measured<T> pass(const T* x, std::int64_t n, T low, T high, T least, T* list, SampleBlock* blocks) const {
+        if (Mass && least > kLowest<T>) return window_pass<Mass, true>(x, n, low, high, least, list, blocks);
+        return window_pass<Mass, false>(x, n, low, high, least, list, blocks);
+    }
+    static std::int64_t unbiased(std::uint64_t sum, std::uint64_t terms) {
+        return static_cast<std::int64_t>(sum - terms * Weights<T, R>::kBiasBits);
+    }
+    /// The smallest and the largest of n elements.
+    [[gnu::noinline]] static Window range(const T* x, std::int64_t n) {
+        V<T> most = splat<V<T>>(kLowest<T>), least = most;  // least: of the negated elements
+        for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            const V<T> v = load_some(x + i, valid);
+            const I inside = first_lanes<I>(valid);
+            most = max(valid == W ? v : select(inside, v, most), most);
+            least = max(valid == W ? -v : select(inside, -v, least), least);
+        });
+        const auto larger = [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); };
+        return {-fold(least, larger), fold(most, larger)};
+    }
+
     /// The weights of elements [first, last) of the row that are at least `least`.
     SOFTLOSS_INLINE std::int64_t sum_from(const Weights<T, R>& weights, std::int64_t first, std::int64_t last,
                                           T least) const {
         const V<T> floor = splat<V<T>>(least);
         Whole<T> sum = splat<Whole<T>>(0);
+        std::uint64_t vectors = 0;
         for_each_vector<W>(last - first, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-            V<T> v = load_some(x_ + first + i, valid);
-            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
-            sum = sum + weights(v, less(v, floor));
+            const V<T> v = elements(x_ + first, i, valid);
+            sum = sum + weights.biased(v, less(v, floor));
+            ++vectors;
         });
-        return total(sum);
+        return unbiased(total(sum), vectors * W);
     }
     /// Sums the weights that the cut keeps, block by block.
     [[gnu::noinline]] std::int64_t sum_blocks(const Cut<T>& cut) const {
@@ -287,30 +332,26 @@ class Sampler {
         return static_cast<double>(rounded) < floor ? next_up(rounded) : rounded;
     }
 
-    /// Where an estimate looks for a cut.
-    struct Window {
-        T low, high;
-    };
-    /// Estimates, from a sample of n elements at x, the values between which a cut lies that keeps `share` of
-    /// the weights; of `kept` weights if that is above 0.
+    /// Estimates, from a sample of n elements at x, between which values a cut lies. It keeps `share` of the
+    /// weights, or of the elements, or `kept` of them if that is above 0. low, high: limits of the elements that
+    /// count, high being one of them.
     template <bool Mass>
-    [[gnu::noinline]] Window estimate(const T* x, std::int64_t n, T low, T high, double share,
+    [[gnu::noinline]] Window estimate(const T* x, std::int64_t n, const Window& of, double share,
                                       double kept) const {
+        constexpr double unit = Mass ? 0x1p-40 : 1;
         T *const value = memory_.sample, *const weight = value + kSampleSize;
-        const std::int64_t most = n / 8 < kSampleSize ? n / 8 : kSampleSize;
-        const std::int64_t vectors = most < 16 * W ? 16 : most / W;
+        const std::int64_t wanted = n / 8 < kSampleSize ? n / 8 : kSampleSize;
+        const std::int64_t vectors = wanted < 16 * W ? 16 : wanted / W;
         std::int64_t step = n / (vectors * W) * W, size = 0;
         if (step < W) step = W;
         const Weights<T, R> weights = weights_;
-        const V<T> from = splat<V<T>>(low), to = splat<V<T>>(high);
+        const V<T> from = splat<V<T>>(of.low), to = splat<V<T>>(of.high);
         V<T> sum = splat<V<T>>(0), squares = sum;
         for (std::int64_t i = 0; i + W <= n && size + W <= kSampleSize; i += step, size += W) {
             const V<T> v = load<V<T>>(x + i);
-            const I outside = less(v, from) | less(to, v);
             V<T> e = splat<V<T>>(1);
-            if constexpr (Mass)
-                e = weights.shift.exp(v).value() * splat<V<T>>(T(1) / T(std::int64_t{1} << 40));
-            e = select(outside, splat<V<T>>(0), e);
+            if constexpr (Mass) e = weights.shift.exp(v).value() * splat<V<T>>(static_cast<T>(unit));
+            e = select(less(v, from) | less(to, v), splat<V<T>>(0), e);
             store(value + size, v);
             store(weight + size, e);
             sum = sum + e;
@@ -319,42 +360,28 @@ class Sampler {
         const auto add = [](auto a, auto b) SOFTLOSS_LAMBDA { return a + b; };
         const double all = static_cast<double>(fold(sum, add)),
                      square = static_cast<double>(fold(squares, add));
-        if (!(all > 0)) return {low, high};
-        if (kept > 0) {
-            const double unit = Mass ? 0x1p-40 : 1;
-            share = kept * unit * static_cast<double>(size) / (all * static_cast<double>(n));
-        }
-        if (share > 1) share = 1;
-        const double below = 1 - share;
-        const double spread = 3 * root(share * below * square) / all + 2.0 / static_cast<double>(size);
-        double a = below - spread, b = below + spread;
-        if (a < below / 4) a = below / 4;
-        if (b > 1 - share / 4) b = 1 - share / 4;
-        return {place(value, weight, size, low, high, a * all, false),
-                place(value, weight, size, low, high, b * all, true)};
-    }
-    static double root(double x) {
-        double r = 0.5 * (1 + x);
-        if (x <= 0) return 0;
-        int e = 0;
-        while (x < 0.25) {
-            x *= 4;
-            ++e;
-        }
-        r = 0.5 * (1 + x);
-        for (int i = 0; i < 5; ++i) r = 0.5 * (r + x / r);
-        while (e-- > 0) r *= 0.5;
-        return r;
+        if (!(all > 0)) return of;
+        // In units of the sample. The largest element may outweigh all others, and is hardly ever in the sample.
+        const double scale = static_cast<double>(size) / static_cast<double>(n);
+        const double whole = all + (Mass ? static_cast<double>(weights_.of(of.high)) * unit * scale : 0);
+        double above = kept > 0 ? kept * unit * scale : share * whole;
+        if (above > whole) above = whole;
+        const double below = whole - above;
+        const double spread =
+            3 * __builtin_sqrt(above * below * square) / whole + 2 * all / static_cast<double>(size);
+        const double least = below - spread, most = below + spread;
+        const T low = place(value, weight, size, of, least > below / 4 ? least : below / 4, false);
+        const double limit = whole - above / 4;
+        return {low, place(value, weight, size, {low, of.high}, most < limit ? most : limit, true)};
     }
     /// A value below which about `mass` of a sample lies: not more, or not less if `upper`.
-    T place(const T* value, const T* weight, std::int64_t size, T low, T high, double mass,
+    T place(const T* value, const T* weight, std::int64_t size, const Window& of, double mass,
             bool upper) const {
-        const double reach = 64 * filters_.temperature;
-        double a = static_cast<double>(low), b = static_cast<double>(high);
-        if (a < static_cast<double>(maximum_) - reach) a = static_cast<double>(maximum_) - reach;
-        if (b < a) return upper ? high : low;
+        const double reach = static_cast<double>(maximum_) - 48 * filters_.temperature;
+        double a = static_cast<double>(of.low), b = static_cast<double>(of.high);
+        if (a < reach) a = reach;
         const double start = a, end = b;
-        for (int i = 0; i < 14; ++i) {
+        for (int i = 0; i < 12 && a < b; ++i) {
             const double middle = 0.5 * (a + b);
             const V<T> m = splat<V<T>>(static_cast<T>(middle));
             V<T> sum = splat<V<T>>(0);
@@ -362,102 +389,100 @@ class Sampler {
                 sum = sum + select(less(load<V<T>>(value + j), m), load<V<T>>(weight + j), splat<V<T>>(0));
             const double here =
                 static_cast<double>(fold(sum, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; }));
-            if (here <= mass) a = middle;
-            else b = middle;
+            (here <= mass ? a : b) = middle;
         }
-        if (!upper) return a == start ? low : static_cast<T>(a);
-        return b == end ? high : static_cast<T>(b);
+        if (!upper) return a == start ? of.low : static_cast<T>(a);
+        return b >= end ? of.high : static_cast<T>(b);
     }
 
     /// Finds the cut of top_p (Mass) or top_k among the elements from `least` on; `lacking`: the weights of
     /// those equal to `least` that are not kept. Leaves in memory the list that finish() reads.
     template <bool Mass>
-    Found<T> find(T least, std::int64_t lacking) {
-        T* const list = memory_.list;
+    Found<T> find(T least, std::int64_t lacking) const {
         Window window{least, maximum_};
-        if (n_ > kSampleWhole) {
-            const double share =
-                Mass ? filters_.top_p : static_cast<double>(filters_.top_k) / static_cast<double>(n_);
-            window = estimate<Mass>(x_, n_, least, maximum_, share, 0);
-        }
+        if (n_ > kSampleWhole)
+            window = estimate<Mass>(x_, n_, window, filters_.top_p,
+                                    Mass ? 0 : static_cast<double>(filters_.top_k));
         while (true) {
-            const auto pass = window_pass<Mass>(x_, n_, window.low, window.high, least, list, memory_.blocks);
+            const auto outer =
+                pass<Mass>(x_, n_, window.low, window.high, least, memory_.list, memory_.blocks);
             std::int64_t target = filters_.top_k;
             if constexpr (Mass) {
-                const auto product = whole_product(filters_.top_p, pass.all - lacking);
+                const auto product = whole_product(filters_.top_p, outer.all - lacking);
                 target = product.floor + !product.exact;
             }
-            if (pass.above >= target) {  // the cut is above the window
+            if (outer.above >= target) {
                 window = {next_up(window.high), maximum_};
                 continue;
             }
-            const std::int64_t within = Mass ? sum_list(list, pass.count) : pass.count;
-            if (pass.above + within >= target) return narrow<Mass>(pass, target);
-            if (!(least < window.low)) return {least, INT64_MAX, true, pass.above};  // fewer than top_k
+            Found<T> found;
+            if (outer.count > 0 && narrow<Mass>(outer, target, found)) return found;
+            // The cut is below the window; or there is none, as fewer than top_k are above -inf.
+            if (!(least < window.low)) return {least, INT64_MAX, true, 0};
             window = {least, next_down(window.low)};
         }
     }
     /// Narrows the list, of which `outer` is known, to the elements equal to the last one kept. target: which
-    /// sum, or count, must be reached.
+    /// sum, or count, must be reached. Returns false if the list does not reach it.
     template <bool Mass>
-    Found<T> narrow(const Measured<T>& outer, std::int64_t target) const {
+    bool narrow(const Measured<T>& outer, std::int64_t target, Found<T>& found) const {
         const T* source = memory_.list;
         std::int64_t size = outer.count, above = outer.above;
-        T low = outer.low, high = outer.high;
+        if (!Mass && above + size < target) return false;
+        Window of = range(source, size);
         bool halve = false;
-        while (low < high && size > kSampleSorted) {
-            Window window{next_up(between(low, high)), high};
+        while (of.low < of.high && size > kSampleSorted) {
+            Window window{next_up(between(of.low, of.high)), of.high};
             if (!halve) {
-                window = estimate<Mass>(source, size, low, high, 0, static_cast<double>(target - above));
-                if (window.low < low) window.low = low;
-                if (window.high > high) window.high = high;
-                if (window.low == low && window.high == high) window.low = next_up(between(low, high));
+                const Window guess = estimate<Mass>(source, size, of, 0, static_cast<double>(target - above));
+                if (guess.low > of.low || guess.high < of.high) window = guess;
             }
-            const std::int64_t before = size;
             // The elements above the window, in it, or below it.
             auto part =
-                window_pass<Mass>(source, size, window.low, window.high, kLowest<T>, memory_.narrow, nullptr);
-            bool again = false;
-            if (above + part.above >= target) {
-                window = {next_up(window.high), high};
-                again = true;
-            } else {
-                const std::int64_t inside = Mass ? sum_list(memory_.narrow, part.count) : part.count;
-                if (above + part.above + inside < target) {
-                    window = {low, next_down(window.low)};
-                    again = true;
-                }
+                pass<Mass>(source, size, window.low, window.high, kLowest<T>, memory_.narrow, nullptr);
+            if (Mass && source == memory_.list && outer.above + part.all < target) return false;
+            const std::int64_t before = size;
+            const bool higher = above + part.above >= target;
+            const bool lower =
+                !higher && above + part.above + mass_of<Mass>(memory_.narrow, part.count) < target;
+            above += part.above;
+            if (higher || lower) {
+                window =
+                    higher ? Window{next_up(window.high), of.high} : Window{of.low, next_down(window.low)};
+                part = pass<Mass>(memory_.list, outer.count, window.low, window.high, kLowest<T>,
+                                  memory_.narrow, nullptr);
+                above = outer.above + part.above;
             }
-            if (again)
-                part = window_pass<Mass>(memory_.list, outer.count, window.low, window.high, kLowest<T>,
-                                         memory_.narrow, nullptr);
-            // Sums of the whole list count what the source has lost.
-            above = again ? outer.above + part.above : above + part.above;
             source = memory_.narrow;
             size = part.count;
-            low = part.low;
-            high = part.high;
+            of = range(source, size);
             halve = size > before / 2;
         }
-        return last_of<Mass>(source, size, low, high, above, target);
+        if (source == memory_.list && above + mass_of<Mass>(source, size) < target) return false;
+        found = last_of<Mass>(source, size, of, above, target);
+        return true;
     }
-    std::int64_t sum_list(const T* list, std::int64_t n) const {
+    /// The sum of the weights of a list, or its length.
+    template <bool Mass>
+    std::int64_t mass_of(const T* list, std::int64_t n) const {
+        if constexpr (!Mass) return n;
+        const Weights<T, R> weights = weights_;
         Whole<T> sum = splat<Whole<T>>(0);
+        std::uint64_t vectors = 0;
         for_each_vector<W>(n, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-            V<T> v = load_some(list + i, valid);
-            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
-            sum = sum + weights_(v, splat<I>(0));
+            sum = sum + weights.biased(elements(list, i, valid));
+            ++vectors;
         });
-        return total(sum);
+        return unbiased(total(sum), vectors * W);
     }
     /// The last element kept, of a list that is short, or whose elements are all equal.
     template <bool Mass>
-    Found<T> last_of(const T* list, std::int64_t n, T low, T high, std::int64_t above,
+    Found<T> last_of(const T* list, std::int64_t n, const Window& of, std::int64_t above,
                      std::int64_t target) const {
         T sorted[kSampleSorted];
         std::int64_t ties = n;
-        T value = high;
-        if (low < high) {
+        T value = of.high;
+        if (of.low < of.high) {
             for (std::int64_t i = 0; i < n; ++i) {
                 const T v = list[i];
                 std::int64_t at = i;
@@ -507,14 +532,13 @@ class Sampler {
             I equals = splat<I>(0);
             const V<T> value = splat<V<T>>(found.value);
             for_each_vector<W>(b.end - begin, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-                V<T> v = load_some(memory_.list + begin + i, valid);
-                if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
-                const I is_equal = equal(v, value);
-                equals = equals - is_equal;
-                sum = sum + weights(v, less(v, value) | is_equal);
+                const V<T> v = elements(memory_.list + begin, i, valid);
+                const I is_equal = equal(v, value), is_above = less(value, v);
+                equals = equals + is_equal;
+                if (any(is_above)) sum = sum + weights(v, equal(is_above, splat<I>(0)));
             });
             begin = b.end;
-            const std::int64_t number = total(convert<std::int64_t>(equals));
+            const std::int64_t number = count_of(equals);
             const std::int64_t kept = number < ties ? number : ties;
             if (ties != INT64_MAX) {
                 if (ties > 0 && number >= ties) {  // the last one kept is in this block
@@ -524,7 +548,7 @@ class Sampler {
                 }
                 ties -= kept;
             }
-            return b.mass + total(sum) + kept * each;
+            return b.mass + static_cast<std::int64_t>(total(sum)) + kept * each;
         };
         if (found.all_ties) return pick(u, all, cut, mass_of);
         // Which of the equal elements is the last one must be known before the row is read again.
@@ -547,19 +571,17 @@ class Sampler {
         const std::int64_t size = n_ - start < kSampleBlock ? n_ - start : kSampleBlock;
         for (std::int64_t i = 0; i < size; i += W) {
             const int valid = static_cast<int>(size - i < W ? size - i : W);
-            V<T> v = load_some(x_ + start + i, valid);
-            if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
-            const V<T> value = splat<V<T>>(cut.value);
+            const V<T> v = elements(x_ + start, i, valid), value = splat<V<T>>(cut.value);
             I dropped = less(v, value);
             if (cut.last < start + i + W) {
                 const std::int64_t left = cut.last + 1 - (start + i);
                 const int equal_kept = left < 0 ? 0 : static_cast<int>(left < W ? left : W);
                 dropped = dropped | select(first_lanes<I>(equal_kept), splat<I>(0), equal(v, value));
             }
-            std::int64_t lanes[W];
+            std::uint64_t lanes[W];
             store(lanes, weights_(v, dropped));
             for (int j = 0; j < valid; ++j) {
-                sum += lanes[j];
+                sum += static_cast<std::int64_t>(lanes[j]);
                 if (sum > goal) return {start + i + j, logprob(x_[start + i + j], all, x_, n_, cut)};
             }
         }
@@ -571,7 +593,8 @@ class Sampler {
     /// The draw from the k largest, k at most kSampleList.
     Drawn draw_from_list(double u) {
         double value[kSampleList];
-        std::int64_t index[kSampleList], weight[kSampleList + W];
+        std::int64_t index[kSampleList];
+        std::uint64_t weight[kSampleList + W];
         T kept[kSampleList + W];
         std::int64_t held = top_row<T>(x_, n_, filters_.top_k, value, index);
         for (std::int64_t i = 0; i < held; ++i) kept[i] = static_cast<T>(value[i]);
@@ -581,7 +604,7 @@ class Sampler {
                 const int valid = static_cast<int>(held - i < W ? held - i : W);
                 store(weight + i, weights_(load_some(kept + i, valid), splat<I>(0)));
             }
-            for (std::int64_t i = 0; i < held; ++i) all += weight[i];
+            for (std::int64_t i = 0; i < held; ++i) all += static_cast<std::int64_t>(weight[i]);
             return all;
         };
         std::int64_t all = weigh();
@@ -589,15 +612,16 @@ class Sampler {
             const auto product = whole_product(filters_.top_p, all);
             const std::int64_t target = product.floor + !product.exact;
             std::int64_t sum = 0, i = 0;
-            while (sum < target) sum += weight[i++];
+            while (sum < target) sum += static_cast<std::int64_t>(weight[i++]);
             held = i;
             all = sum;
         }
         const T floor = min_p_floor();
-        while (held > 1 && kept[held - 1] < floor) all -= weight[--held];
+        while (held > 1 && kept[held - 1] < floor) all -= static_cast<std::int64_t>(weight[--held]);
         // In the order of the index.
         for (std::int64_t i = 1; i < held; ++i) {
-            const std::int64_t place = index[i], w = weight[i];
+            const std::int64_t place = index[i];
+            const std::uint64_t w = weight[i];
             const T v = kept[i];
             std::int64_t at = i;
             for (; at > 0 && index[at - 1] > place; --at) {
@@ -610,8 +634,8 @@ class Sampler {
             kept[at] = v;
         }
         const std::int64_t goal = whole_product(u, all).floor;
-        std::int64_t sum = weight[0], i = 0;
-        while (sum <= goal) sum += weight[++i];
+        std::int64_t sum = static_cast<std::int64_t>(weight[0]), i = 0;
+        while (sum <= goal) sum += static_cast<std::int64_t>(weight[++i]);
         return {index[i], logprob(kept[i], all, kept, held, {})};
     }
 
@@ -636,15 +660,14 @@ class Sampler {
                     CarefulSum<V<T>> sum;
                     I maxima = splat<I>(0);
                     for_each_vector<W, true>(size, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-                        V<T> v = load_some(x + chunk + i, valid);
-                        if (valid < W) v = select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
+                        const V<T> v = elements(x + chunk, i, valid);
                         const auto e = shift.exp(v);
                         const I is_max = equal(v, top) & equal(less(v, floor), splat<I>(0));
-                        maxima = maxima - is_max;
+                        maxima = maxima + is_max;
                         sum.add({select(is_max | less(v, floor), splat<V<T>>(0), e.scale), e.fraction});
                     });
                     all = all + sum.total();
-                    found.maxima += total(convert<std::int64_t>(maxima));
+                    found.maxima += count_of(maxima);
                 }
             };
             add(0, middle, cut.value);
@@ -666,8 +689,11 @@ class Sampler {
             const double top = static_cast<double>(weights_.of(maximum_));
             const double sum = static_cast<double>(all) - top;
             const double log = first(log1p(DV(splat<DV>(sum / top))));
-            // Rounding to whole numbers moves the sum by half a unit for each weight.
-            const double error = 0.5 * static_cast<double>(n) / static_cast<double>(all);
+            // Rounding to whole numbers moves each weight by up to half a unit, and none is smaller than that of
+            // the cut.
+            const double least = cut.value > kLowest<T> ? static_cast<double>(weights_.of(cut.value)) : 0;
+            const double count = static_cast<double>(n), most = least > 0 ? sum / least : count;
+            const double error = 0.5 * (most < count ? most : count) / static_cast<double>(all);
             if (error <= 0x1p-28 * (gap + log)) return 0 - (gap + log);
             const Others rest = others(x, n, cut);
             const double others_sum = static_cast<double>(first(rest.ratio.hi)) + first(rest.ratio.lo) +

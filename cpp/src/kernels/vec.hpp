@@ -546,6 +546,26 @@ SOFTLOSS_INLINE T fold(Vec<T, N> a, Op op) {
     }
 }
 
+/// sum + x where the mask, of lanes of any width, is set; else sum.
+template <class I, class X, int N>
+SOFTLOSS_INLINE Vec<X, N> add_where(Vec<X, N> sum, Vec<I, N> mask, Vec<X, N> x) {
+    if constexpr (sizeof(I) == sizeof(X) && !kNative<X, N>) {
+        return {add_where(sum.lo, mask.lo, x.lo), add_where(sum.hi, mask.hi, x.hi)};
+    } else {
+#if defined(__AVX512F__)
+        using Raw [[maybe_unused]] = typename Vec<X, N / 2>::Raw;
+        if constexpr (sizeof(I) == 4 && sizeof(X) == 8 && N == 16) {
+            const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            return {{(Raw)_mm512_mask_add_epi64((__m512i)sum.lo.raw, static_cast<__mmask8>(lanes),
+                                                (__m512i)sum.lo.raw, (__m512i)x.lo.raw)},
+                    {(Raw)_mm512_mask_add_epi64((__m512i)sum.hi.raw, static_cast<__mmask8>(lanes >> 8),
+                                                (__m512i)sum.hi.raw, (__m512i)x.hi.raw)}};
+        }
+#endif
+        return sum + (x & convert<X>(mask));
+    }
+}
+
 /// Lane 0.
 template <class T, int N>
 SOFTLOSS_INLINE T first(Vec<T, N> a) {
