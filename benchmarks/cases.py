@@ -21,13 +21,14 @@ TRANSFORMS = ("softmax", "log_softmax", "sigmoid")
 SCORES = ("softmax_topk", "token_logprobs")  # a few numbers for each row
 GATHERED = ("nll_loss", "categorical_cross_entropy")  # with labels, they read one element of each row
 TOP = 5  # numbers of a score, without the option k=N
-SMOOTHING, TEMPERATURE, POS_WEIGHT = 0.1, 2.0, 3.0
+SMOOTHING, TEMPERATURE, POS_WEIGHT, TOP_P = 0.1, 2.0, 3.0, 0.9
 NEIGHBOURS = {"0.9x columns": 0.9, "1.1x columns": 1.1}
 
 # Options of a case, the words that its name ends with:
 #   soft-targets, smoothing, weights (of classes), none (reduction), where, temperature, b (of logsumexp),
 #   pos-weight (of a binary loss)
 #   k=N: of scores, how many numbers
+#   top-p: of sample
 #   order=F, stride=2: how the inputs lie in memory: in Fortran's order; as every other column of a larger array
 #   special: the call goes through softloss.special
 #   page: rows of a power of two bytes, where a load may wait for an earlier store to the same place of another page of
@@ -179,6 +180,8 @@ class Data:
         if case.soft:
             return self._laid_out(self._probabilities(self._rng.standard_normal(case.shape, np.float32)))
         rows = [n for i, n in enumerate(case.shape) if i != case.axis % len(case.shape)]
+        if case.op == "sample":
+            return self._rng.random(rows)
         return self._rng.integers(0, case.classes, rows)
 
     def _laid_out(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -236,6 +239,8 @@ def _all_cases() -> list[Case]:
     ):
         cases += [Case(op, shape) for shape in shapes] + [Case(op, (1000, 4096), 0)]
     cases += [Case(op, shape) for op in SCORES for shape in ((1, 128256), (128, 50257))]
+    for shape in ((1, 128256), (64, 50257), (64, 1000), (100000, 10)):
+        cases += [Case("sample", shape), Case("sample", shape, options=("top-p",))]
     for op in (*DIVERGENCES, "kl_divergence_and_grad", "softmax_entropy", "log_normalize"):
         cases += [Case(op, shape) for shape in ((64, 1000), (2048, 32000), (100000, 10))]
     cases += [Case("nll_loss", shape) for shape in ((64, 1000), (2048, 32000), (1000000, 10))]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cases import BACKWARD, POS_WEIGHT, SMOOTHING, TEMPERATURE, TOP, Case, Data
+from cases import BACKWARD, POS_WEIGHT, SMOOTHING, TEMPERATURE, TOP, TOP_P, Case, Data
 
 from .statement import Statements, statements
 
@@ -110,6 +110,25 @@ def token_logprobs(x, y, axis=-1):
     rank = 1 + (logp > at_label).sum(axis)
     entropy = -(np.exp(logp) * logp).sum(axis)
     return (at_label.squeeze(axis), logp.argmax(axis), rank, entropy, *top(logp, axis))
+
+
+def sample(x, u):
+    """The class at which the running sum exceeds u, as Generator.choice finds it."""
+    running = softmax(x).cumsum(-1, dtype=np.float64)
+    running /= running[..., -1:]
+    index = (running <= u[..., None]).sum(-1)
+    return index, np.take_along_axis(log_softmax(x), index[..., None], -1).squeeze(-1)
+
+
+def sample_top_p(x, u):
+    """The same among the most likely classes, found by a sort."""
+    order = np.argsort(-x, -1)
+    running = np.take_along_axis(softmax(x), order, -1).cumsum(-1, dtype=np.float64)
+    dropped = np.zeros(x.shape, bool)
+    dropped[..., 1:] = running[..., :-1] >= TOP_P * running[..., -1:]
+    kept = x.copy()
+    np.put_along_axis(kept, order, np.where(dropped, -np.inf, np.take_along_axis(x, order, -1)), -1)
+    return sample(kept, u)
 
 
 def sorted_pairs(x, y):
@@ -303,6 +322,8 @@ def with_arguments(case: Case, data: Data) -> Statements | None:
         return statements(f"f(x / {TEMPERATURE}, {case.axis})", f=softmax, **names)
     if "b" in case.options:
         return statements(f"f(x, b, {case.axis})", f=weighted_logsumexp, b=data.b, **names)
+    if case.op == "sample":
+        return statements("f(x, y)", f=sample_top_p if "top-p" in case.options else sample, **names)
     if case.op == "softmax_topk":
         return statements("f(x)", f=likeliest(case), **names)
     if case.op == "token_logprobs" and not case.k:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import softloss as library
-from cases import BACKWARD, POS_WEIGHT, SCORES, SMOOTHING, TEMPERATURE, Case, Data
+from cases import BACKWARD, POS_WEIGHT, SCORES, SMOOTHING, TEMPERATURE, TOP_P, Case, Data
 from softloss import special
 
 from .statement import Statements, statements
@@ -17,6 +17,7 @@ KEYWORDS = {  # of each option that is an argument
     "temperature": f"temperature={TEMPERATURE}",
     "b": "b=b",
     "pos-weight": f"pos_weight={POS_WEIGHT}",
+    "top-p": f"top_p={TOP_P}",
 }
 
 

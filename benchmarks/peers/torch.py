@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch as library
 import torch.nn.functional as F
-from cases import BACKWARD, DIVERGENCES, GATHERED, POS_WEIGHT, SMOOTHING, TEMPERATURE, TOP, Case, Data
+from cases import BACKWARD, DIVERGENCES, GATHERED, POS_WEIGHT, SMOOTHING, TEMPERATURE, TOP, TOP_P, Case, Data
 
 from .statement import Statements, statements
 
@@ -44,6 +44,8 @@ def compute(case: Case, data: Data, threads: int) -> Statements:
         return made(f"tuple(torch.topk(torch.softmax(x, {axis}), {case.k}, {axis}))")
     if case.op == "token_logprobs":
         return made("f(x, y)", f=token_logprobs if case.k else label_scores)
+    if case.op == "sample":
+        return made("f(x, y)", f=sample_top_p if "top-p" in case.options else sample)
     if case.op == "log_normalize":
         return made(f"(torch.log_softmax(x, {axis}), torch.logsumexp(x, {axis}))")
     if case.op == "softmax_entropy":
@@ -91,6 +93,21 @@ def js_divergence(x, y):
     q, p = F.softmax(x, -1), F.softmax(y, -1)
     mean = ((p + q) / 2).log()
     return (F.kl_div(mean, p, reduction="batchmean") + F.kl_div(mean, q, reduction="batchmean")) / 2
+
+
+def sample(x, u):
+    """By the given numbers; torch.multinomial would draw its own."""
+    running = library.softmax(x, -1).double().cumsum(-1)
+    index = library.searchsorted(running, u[:, None] * running[:, -1:], right=True)
+    return index.squeeze(-1), library.log_softmax(x, -1).gather(-1, index).squeeze(-1)
+
+
+def sample_top_p(x, u):
+    """The usual way: sort, drop what follows the sum, draw from what is left."""
+    value, order = library.sort(x, -1, descending=True)
+    running = library.softmax(value, -1).cumsum(-1)
+    value = value.masked_fill(running - library.softmax(value, -1) >= TOP_P, -library.inf)
+    return sample(library.empty_like(x).scatter_(-1, order, value), u)
 
 
 def sigmoid_focal_loss(x, y):

@@ -333,6 +333,11 @@ void softloss_entropy_options_init(softloss_entropy_options* options) {
     const EntropyOptions d;
     *options = {d.temperature, d.axis};
 }
+void softloss_sample_options_init(softloss_sample_options* options) {
+    if (!options) return;
+    const SampleOptions d;
+    *options = {nullptr, d.top_k, d.temperature, d.top_p, d.min_p, d.axis};
+}
 void softloss_token_options_init(softloss_token_options* options) {
     if (!options) return;
     const TokenOptions d;
@@ -571,6 +576,23 @@ softloss_status softloss_softmax_entropy(const softloss_array* logits, const sof
         const Out to("out", out);
         const auto o = given(options, softloss_entropy_options_init);
         softmax_entropy(*in, *to, {.axis = o.axis, .temperature = o.temperature});
+    });
+}
+softloss_status softloss_sample(const softloss_array* logits, const softloss_array* u,
+                                const softloss_mutable_array* index, const softloss_mutable_array* logprob,
+                                const softloss_sample_options* options) {
+    return guarded([&] {
+        const In in("logits", logits), numbers("u", u);
+        const Out place("index", index), log("logprob", logprob);
+        const auto o = given(options, softloss_sample_options_init);
+        const Array where("where", o.where);
+        sample(*in, *numbers, *place, *log,
+               {.axis = o.axis,
+                .temperature = o.temperature,
+                .top_k = o.top_k,
+                .top_p = o.top_p,
+                .min_p = o.min_p,
+                .where = where.get()});
     });
 }
 

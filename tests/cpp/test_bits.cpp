@@ -304,6 +304,18 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
                                   {.axis = c.axis(), .temperature = c.number("temperature", 1)});
         return {entropies};
     }
+    if (c.op == "sample") {
+        const Array u = filled(c, c.dtype, Operands::rows(c), 8, {}, [](double number) { return number; });
+        Array index(DType::int64, Operands::rows(c)), logprob(compute, Operands::rows(c));
+        softloss::sample(x, u.view(), index.out(), logprob.out(),
+                         {.axis = c.axis(),
+                          .temperature = c.number("temperature", 1),
+                          .top_k = static_cast<std::int64_t>(c.number("top_k", 0)),
+                          .top_p = c.number("top_p", 1),
+                          .min_p = c.number("min_p", 0),
+                          .where = in.given(c, "where", 0)});
+        return {index, logprob};
+    }
     if (c.op == "log_normalize") {
         Array log_prob(c.dtype, c.shape, layout), sums(c.dtype, Operands::rows(c));
         softloss::log_normalize(x, log_prob.out(), sums.out(), c.axis());

@@ -250,6 +250,19 @@ void add_scores(std::vector<Function>& all) {
     all.push_back({"softmax_entropy",
                    {numbers_of("logits", kInput, kMatrix), numbers_of("out", kOutput, kRow)},
                    [](const Arrays& a) { return softloss_softmax_entropy(a.in(0), a.out(1), nullptr); }});
+    all.push_back({"sample",
+                   {numbers_of("logits", kInput, kMatrix),
+                    numbers_of("u", kInput, kRow),
+                    {"index", kOutput, kRow, SOFTLOSS_INT64},
+                    numbers_of("logprob", kOutput, kRow),
+                    {"where", kOption, kMatrix, SOFTLOSS_BOOLEAN}},
+                   [](const Arrays& a) {
+                       softloss_sample_options o;
+                       softloss_sample_options_init(&o);
+                       o.where = a.in(4);
+                       o.top_p = 0.9;
+                       return softloss_sample(a.in(0), a.in(1), a.out(2), a.out(3), &o);
+                   }});
     all.push_back({"token_logprobs",
                    {numbers_of("logits", kInput, kMatrix),
                     {"target", kInput, kRow, SOFTLOSS_INT64},

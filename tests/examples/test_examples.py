@@ -97,3 +97,25 @@ def test_perplexity_makes_files_of_its_own():
     text = run("perplexity", "--positions", "200", "--vocabulary", "1000")
     assert number_after("positions:", text) == 200
     assert 1 < number_after("perplexity:", text) < 1000
+
+
+def test_perplexity_from_hidden_states(tmp_path):
+    positions, vocabulary, width = 300, 20000, 16
+    rng = np.random.default_rng(0)
+    hidden, matrix = rng.standard_normal((positions, width)), rng.standard_normal((vocabulary, width))
+    tokens = rng.integers(0, vocabulary, positions)
+    arrays = {"hidden": hidden, "matrix": matrix, "tokens": tokens, "logits": hidden @ matrix.T}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    layer = run("perplexity", tmp_path / "hidden.npy", tmp_path / "tokens.npy", "--matrix", tmp_path / "matrix.npy")
+    whole = run("perplexity", tmp_path / "logits.npy", tmp_path / "tokens.npy")
+    assert number_after("positions:", layer) == positions
+    assert number_after("perplexity:", layer) == pytest.approx(number_after("perplexity:", whole), rel=1e-4)
+
+
+def test_generate():
+    text = run("generate", "--length", "60")
+    likely = [float(number) for number in re.findall(r"([-.\d]+) nats", text)]
+    assert len(likely) == 4 and likely[0] > likely[1] > likely[3]
+    assert len(re.findall(r"^    ['\"]", text, re.M)) == 8
+    assert text == run("generate", "--length", "60")

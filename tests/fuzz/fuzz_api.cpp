@@ -255,6 +255,7 @@ enum Function {
     kTokens,
     kEntropy,
     kLogNormalize,
+    kSample,
     kFunctions
 };
 bool is_hessian(int function) {
@@ -267,7 +268,7 @@ enum Input { kX, kTarget, kWeight, kSecondWeight, kWhere, kB, kInputs };
 struct Call {
     int function = 0, axis = -1;
     bool gradient = false;
-    double temperature = 1, smoothing = 0, hess_scale = 1, hess_min = 0, gamma = 2;
+    double temperature = 1, smoothing = 0, hess_scale = 1, hess_min = 0, gamma = 2, top_p = 1, min_p = 0;
     std::optional<double> alpha{};
     std::optional<int64_t> ignore = -100;
     Reduction reduction = Reduction::mean;
@@ -373,6 +374,9 @@ struct Call {
             case kEntropy: softmax_entropy(x, o[0], {axis, temperature}); break;
             case kLogNormalize: log_normalize(x, o[0], o[1], axis); break;
             case kTopk: softmax_topk(x, o[0], o[1], {axis, k, temperature}); break;
+            case kSample:
+                sample(x, target, o[0], o[1], {axis, temperature, k, top_p, min_p, v[kWhere]});
+                break;
             case kTokens:
                 token_logprobs(x, target,
                                {optional(0), optional(1), optional(2), optional(3), optional(4), optional(5)},
@@ -411,6 +415,8 @@ Call draw(Source& s) {
     c.hess_scale = number(s, {1, 2});
     c.hess_min = number(s, {0, 1e-6, -std::numeric_limits<double>::infinity()});
     c.gamma = number(s, {2, 0, 0.5, 1.5});
+    c.top_p = number(s, {1, 0.9, 0.1, 1e-9});
+    c.min_p = number(s, {0, 0.1, 1});
     if (s.bytes.ConsumeBool()) c.alpha = number(s, {0.25, 0, 1});
     if (s.seldom()) c.ignore = s.bytes.ConsumeIntegral<int8_t>();
     if (s.seldom()) c.ignore.reset();
@@ -444,6 +450,11 @@ Call draw(Source& s) {
             c.in[kSecondWeight] = s.operand(s.near(rows), s.near(s.floating()), Values::unit, 1, true);
     } else if (c.function == kSoftmaxBackward || c.function == kLogSoftmaxBackward) {
         c.in[kTarget] = s.operand(s.near(shape), s.near(dtype), Values::tame, 1, true);
+    } else if (c.function == kSample) {
+        if (s.bytes.ConsumeBool()) c.k = 0;
+        c.in[kTarget] = s.operand(s.near(rows), s.near(s.floating()), Values::unit, 1, true);
+        if (s.below(3) == 0)
+            c.in[kWhere] = s.operand(s.broadcastable(shape), s.near(DType::boolean), Values::flags, 1, true);
     } else if (!scores) {
         if (s.below(3) == 0)
             c.in[kWhere] = s.operand(s.broadcastable(shape), s.near(DType::boolean), Values::flags, 1, true);
@@ -468,6 +479,9 @@ Call draw(Source& s) {
         c.out[2] = c.out[1];
         c.out[3] = c.out[0];
         if (s.seldom()) c.absent = s.below(64);
+    } else if (c.function == kSample) {
+        result(rows, DType::int64);
+        result(rows, floats);
     } else if (c.function == kLogsumexp || c.function == kEntropy) {
         result(rows, floats);
     } else if (!(class_loss || binary || divergence) || c.gradient || is_hessian(c.function)) {

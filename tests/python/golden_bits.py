@@ -58,6 +58,10 @@ def _names():
                     yield f"softmax_focal_loss{kind} {dtype} {shape}{options}"
             yield f"softmax_topk {dtype} {shape} k=5"
             yield f"token_logprobs {dtype} {shape} k=5"
+            for options in ("", " temperature=0.7 where", " top_k=5 min_p=0.001", " top_p=0.9", " scale=1024"):
+                yield f"sample {dtype} {shape}{options}"
+        for options in ("", " top_p=0.9", " top_k=20000 top_p=0.9 scale=2", " axis=0 min_p=0.1"):
+            yield f"sample {dtype} {'40000x2' if 'axis' in options else '2x40000'}{options}"
         for options in ("", " scale=128", " scale=1024"):
             yield f"sigmoid {dtype} 5003{options}"
             yield f"log_sigmoid {dtype} 5003{options}"
@@ -143,13 +147,17 @@ def result(name):
         arguments = [x, target]
         if not op.endswith("_grad_hess") and base != "token_logprobs":
             keywords["reduction"] = options.get("reduction", "sum" if op.endswith("_and_grad") else "none")
+    elif base == "sample":
+        arguments = [x, array(uniform(row_shape, 8))]
     elif base.endswith("_backward"):
         arguments = [x if base == "log_softmax_backward" else array(unit), array(8 * uniform(shape, 2) - 4)]
     else:
         arguments = [x]
     if "axis" in options:
         keywords["axis"] = axis
-    for number in ("temperature", "label_smoothing", "alpha", "gamma"):
+    if "top_k" in options:
+        keywords["top_k"] = int(options["top_k"])
+    for number in ("temperature", "top_p", "min_p", "label_smoothing", "alpha", "gamma"):
         if number in options:
             keywords[number] = float(options[number])
     if "k" in options:

@@ -240,6 +240,16 @@ def _scores():
     yield Operation("softmax_topk", lambda s, d, a: (logits(s, d),), k | TEMPERATURE)
     options = {"top_k": lambda shape, axis: [1, shape[axis]]} | TEMPERATURE | IGNORE
     yield Operation("token_logprobs", lambda s, d, a: (logits(s, d), labels(s, a)), options)
+    filters = {
+        "top_k": lambda shape, axis: [0, 1, (shape[axis] + 1) // 2],
+        "top_p": lambda shape, axis: [0.75, 0.95],
+        "min_p": lambda shape, axis: [1.0, 0.01],
+    }
+    yield Operation(
+        "sample",
+        lambda s, d, a: (logits(s, d), _random(7).random(_rows(s, a))),
+        TEMPERATURE | filters | {"where": _where},
+    )
     yield Operation("softmax_entropy", lambda s, d, a: (logits(s, d),), TEMPERATURE | DTYPE)
 
 

@@ -572,6 +572,23 @@ def softmax_topk(x, k=1, axis=-1, temperature=1.0):
 
 
 @quiet
+def sample(logits, u, axis=-1, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, where=None):
+    x = np.moveaxis(exact(logits) if where is None else np.where(where, exact(logits), -INF), axis, -1)
+    order = _order(x, -1)
+    p = np.take_along_axis(softmax(x, temperature=temperature), order, -1)  # largest first
+    if top_k:
+        p[..., top_k:] = 0
+    before = p.cumsum(-1) - p
+    p[before >= LONG(top_p) * p.sum(-1, keepdims=True)] = 0
+    p[p < LONG(min_p) * p[..., :1]] = 0
+    p = np.take_along_axis(p, np.argsort(order, -1), -1)
+    running = (p / p.sum(-1, keepdims=True)).cumsum(-1)
+    index = (running <= exact(u)[..., None]).sum(-1)[..., None]
+    d = np.where(p > 0, (x - x.max(-1, keepdims=True)) / LONG(temperature), -INF)
+    return index[..., 0], np.take_along_axis(log_softmax(d), index, -1)[..., 0]
+
+
+@quiet
 def softmax_entropy(logits, axis=-1, temperature=1.0):
     logp = log_softmax(logits, axis, temperature=temperature)
     return product(np.exp(logp), -logp).sum(axis)

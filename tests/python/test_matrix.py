@@ -86,7 +86,7 @@ def assert_values(operation, operands, axis, options):
     elif name.endswith("_backward"):
         scale = getattr(reference, f"{name}_scale")(*operands, axis)
         reference.assert_ulps(actual[0], true[0], 3, context, scale)
-    elif name in ("softmax_topk", "token_logprobs"):
+    elif name in ("softmax_topk", "token_logprobs", "sample"):
         for place, (y, expected) in enumerate(zip(actual, true, strict=True)):
             if y.dtype == np.int64:
                 np.testing.assert_array_equal(y, expected, err_msg=context)
@@ -137,7 +137,7 @@ def kept_dtype(operation, count):
     name = operation.name
     if name.endswith("_and_grad"):
         return [False, True]
-    if name == "token_logprobs":
+    if name in ("token_logprobs", "sample"):
         return [False] * count
     return [name.endswith(("_grad_hess", "_backward")) or not is_loss(operation)] * count
 

@@ -96,6 +96,7 @@ def calls(dtype, lay_out):
     for k in (5, 200):
         yield f"token_logprobs {k}", lambda k=k: f.token_logprobs(x, labels, top_k=k)
         yield f"softmax_topk {k}", lambda k=k: f.softmax_topk(x, k)
+        yield f"sample {k}", lambda k=k: f.sample(x, np.full(len(x), 0.5), top_k=k, top_p=0.9)
 
 
 def calls_on_many_rows():

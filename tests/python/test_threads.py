@@ -44,6 +44,7 @@ LONG_ROWS = {
     "cross_entropy_and_grad": lambda x, label: softloss.cross_entropy_and_grad(x, label).grad,
     "kl_divergence": lambda x, label: softloss.kl_divergence(x, x[::-1], reduction="none"),
     "softmax_topk": lambda x, label: softloss.softmax_topk(x).prob,
+    "sample": lambda x, label: softloss.sample(x, label / len(x.T), top_p=0.9).index,
     "token_logprobs": lambda x, label: softloss.token_logprobs(x, label).logprob,
     "softmax_backward": lambda x, label: softloss.softmax_backward(x, x),
 }

@@ -56,6 +56,7 @@ CALLS = {
     "sigmoid_focal_loss_and_grad": lambda: softloss.sigmoid_focal_loss_and_grad(X, X > 0, gamma=1.5),
     "sigmoid_focal_loss_grad_hess": lambda: softloss.sigmoid_focal_loss_grad_hess(X, X > 0, alpha=0.25),
     "softmax_topk": lambda: softloss.softmax_topk(X, 5),
+    "sample": lambda: softloss.sample(X, P[:, 0], top_p=0.9),
     "token_logprobs": lambda: softloss.token_logprobs(X, LABELS, top_k=3),
 }
 

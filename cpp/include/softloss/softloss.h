@@ -138,6 +138,15 @@ typedef struct softloss_entropy_options {
     int32_t axis;
 } softloss_entropy_options;
 
+typedef struct softloss_sample_options {
+    const softloss_array* where; /* or NULL */
+    int64_t top_k;               /* 0: all */
+    double temperature;          /* >= 0; with 0 the class is the first of the largest */
+    double top_p;
+    double min_p;
+    int32_t axis;
+} softloss_sample_options;
+
 typedef struct softloss_token_options {
     int64_t top_k;
     int64_t ignore_index;
@@ -164,6 +173,7 @@ SOFTLOSS_API void softloss_divergence_options_init(softloss_divergence_options* 
 SOFTLOSS_API void softloss_hessian_options_init(softloss_hessian_options* options);
 SOFTLOSS_API void softloss_topk_options_init(softloss_topk_options* options);
 SOFTLOSS_API void softloss_entropy_options_init(softloss_entropy_options* options);
+SOFTLOSS_API void softloss_sample_options_init(softloss_sample_options* options);
 SOFTLOSS_API void softloss_token_options_init(softloss_token_options* options);
 
 /* The message of the last call of this thread that failed; "" if none did. Valid until the next failure. */
@@ -292,6 +302,9 @@ SOFTLOSS_STATUS softloss_token_logprobs(const softloss_array* logits, const soft
                                         const softloss_token_options* options);
 SOFTLOSS_STATUS softloss_softmax_entropy(const softloss_array* logits, const softloss_mutable_array* out,
                                          const softloss_entropy_options* options);
+SOFTLOSS_STATUS softloss_sample(const softloss_array* logits, const softloss_array* u,
+                                const softloss_mutable_array* index, const softloss_mutable_array* logprob,
+                                const softloss_sample_options* options);
 
 /* ---- threads, build ---- */
 

@@ -80,6 +80,11 @@ struct [[nodiscard]] TopK {
     std::vector<T> prob;              ///< rows * k, largest first
     std::vector<std::int64_t> index;  ///< their classes
 };
+template <class T>
+struct [[nodiscard]] Sample {
+    std::vector<std::int64_t> index;  ///< one class per row
+    std::vector<T> logprob;           ///< their log-probabilities
+};
 /// The members are those of TokenScoreViews.
 template <class T>
 struct [[nodiscard]] TokenScores {
@@ -418,6 +423,17 @@ template <Reals X, WritableReals Out>
 void softmax_entropy(const X& logits, Out&& out, std::int64_t classes, const EntropyOptions& options = {}) {
     softmax_entropy(detail::rows_in("logits", logits, classes, options.axis), MutableContiguous(out),
                     options);
+}
+
+/// u: one number in [0, 1) for each row.
+template <Reals X, Reals U>
+Sample<ElementOf<X>> sample(const X& logits, const U& u, std::int64_t classes,
+                            const SampleOptions& options = {}) {
+    const Contiguous in = detail::rows_in("logits", logits, classes, options.axis);
+    const auto rows = static_cast<std::size_t>(in.shape[0]);
+    Sample<ElementOf<X>> drawn{std::vector<std::int64_t>(rows), std::vector<ElementOf<X>>(rows)};
+    sample(in, Contiguous(u), MutableContiguous(drawn.index), MutableContiguous(drawn.logprob), options);
+    return drawn;
 }
 
 template <Reals X, Elements Y>

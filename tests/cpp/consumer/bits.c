@@ -237,6 +237,17 @@ static void cases(void) {
     print("entropy", entropy_data, ROWS);
     print("top_logprob", top_data, ROWS * K2);
     print_indices("top_index", top_index_data, ROWS * K2);
+    static double u_data[ROWS];
+    fill(u_data, ROWS, 9, 0, 1);
+    const softloss_array u = array(u_data, 1, rows, dtype);
+    const softloss_mutable_array drawn = output(argmax_data, 1, rows, SOFTLOSS_INT64);
+    softloss_sample_options draw;
+    softloss_sample_options_init(&draw);
+    draw.temperature = 4;
+    draw.top_p = 0.9;
+    check(softloss_sample(&x, &u, &drawn, &logprob, &draw));
+    print_indices("sample", argmax_data, ROWS);
+    print("logprob", logprob_data, ROWS);
 
     softloss_transform_options t;
     softloss_transform_options_init(&t);

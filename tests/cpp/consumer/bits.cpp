@@ -155,6 +155,11 @@ void cases() {
     print("top_logprob", scores.top_logprob);
     print<std::int64_t, T>("top_index", scores.top_index);
 
+    const std::vector<T> u = numbers<T>({kRows}, 9, T(0), T(1)).data;
+    const auto drawn = softloss::sample(x, u, kClasses, {.temperature = 4, .top_p = 0.9});
+    print<std::int64_t, T>("sample", drawn.index);
+    print("logprob", drawn.logprob);
+
     // Over views: another axis, broadcasting.
     Tensor<T> transposed({kRows, kClasses}), column({kClasses});
     softloss::softmax(x_.in(), transposed.out(), {.axis = 0, .temperature = 0.7});

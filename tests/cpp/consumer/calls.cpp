@@ -312,6 +312,26 @@ void run(const Case& call) {
         check(softloss_softmax_focal_loss_grad_hess(&c_x, &c_labels, &c_y, &c_hess, &c_o, nullptr));
         y.print("grad");
         hess.print("hess");
+    } else if (f == "sample") {
+        Array<T> u({others});
+        fill(u, call.seed + 3, T(0), T(1));
+        Both<T> logprob({others});
+        Both<std::int64_t> index({others});
+        const softloss_array c_u = u.c_in();
+        const softloss_mutable_array c_logprob = logprob.c.c_out(), c_index = index.c.c_out();
+        softloss_sample_options options;
+        softloss_sample_options_init(&options);
+        options.axis = call.axis, options.temperature = call.temperature, options.min_p = 1e-6;
+        options.top_k = call.weighted ? call.k : 0, options.top_p = 1 - call.reduction / 4.0;
+        softloss::sample(x.in(), u.in(), index.cpp.out(), logprob.cpp.out(),
+                         {.axis = call.axis,
+                          .temperature = call.temperature,
+                          .top_k = options.top_k,
+                          .top_p = options.top_p,
+                          .min_p = options.min_p});
+        check(softloss_sample(&c_x, &c_u, &c_index, &c_logprob, &options));
+        index.print("index");
+        logprob.print("logprob");
     } else if (f == "softmax_topk") {
         std::vector<std::int64_t> shape{call.rows, call.classes};
         shape[call.axis == 0 ? 0 : 1] = call.k;

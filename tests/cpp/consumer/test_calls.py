@@ -23,7 +23,7 @@ FUNCTIONS = (
     *("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid", "softmax_backward", "log_softmax_backward"),
     *(*LOSSES, *(f"{loss}_and_grad" for loss in LOSSES)),
     *("cross_entropy_grad_hess", "binary_cross_entropy_with_logits_grad_hess", "softmax_topk", "token_logprobs"),
-    *(*DIVERGENCES, "softmax_entropy", "log_normalize"),
+    *(*DIVERGENCES, "softmax_entropy", "log_normalize", "sample"),
     "softmax_focal_loss_grad_hess",
 )
 REDUCTIONS = ("none", "mean", "sum")
@@ -95,6 +95,10 @@ def expected(call: dict) -> list[str]:
         results = {"out": softloss.softmax_entropy(x, axis=axis, **temperature)}
     elif function == "log_normalize":
         results = softloss.log_normalize(x, axis)._asdict()
+    elif function == "sample":
+        filters = {"top_k": call["k"] if call["weighted"] else 0, "top_p": 1 - call["reduction"] / 4, "min_p": 1e-6}
+        u = numbers((others,), seed + 3, 0, 1, dtype)
+        results = softloss.sample(x, u, axis=axis, **temperature, **filters)._asdict()
     elif function == "softmax_topk":
         results = softloss.softmax_topk(x, call["k"], axis, **temperature)._asdict()
     else:

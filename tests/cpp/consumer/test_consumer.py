@@ -88,6 +88,7 @@ def expected() -> list[str]:
             "cross_entropy_grad_hess_soft": softloss.cross_entropy_grad_hess(x, probs, label_smoothing=0.1),
             "softmax_topk": softloss.softmax_topk(x, 4),
             "token_logprobs": softloss.token_logprobs(x, labels, top_k=2),
+            "sample": softloss.sample(x, numbers((3,), 9, 0, 1, dtype), temperature=4, top_p=0.9),
             "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
             "logsumexp_axis_b": softloss.logsumexp(x, 0, b=probs),
             "binary_cross_entropy_with_logits_broadcast": softloss.binary_cross_entropy_with_logits(
