@@ -3,9 +3,10 @@
     python examples/generate.py                        the README of softloss
     python examples/generate.py --order 5 FILE ...     other files, more characters of context
 
-A table of logits, the logarithms of counts, stands in for a language model. Several texts are drawn at once, a character
-of each in one call of `sample`, for several temperatures and values of top_p: with a low temperature or a small top_p
-they repeat what is frequent, with a high temperature they fall apart. Each comes with its mean log-probability.
+A table of logits, the logarithms of counts, stands in for a language model. Several texts are drawn at once, one
+character of each in a call of `sample`, for several temperatures and values of top_p: with a low temperature or a
+small top_p they repeat what is frequent, with a high temperature they fall apart. Each setting is printed with the mean
+log-probability of its characters.
 
 Lives here: counts, drawing, printing. Must not: a language model.
 """

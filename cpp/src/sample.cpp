@@ -27,7 +27,7 @@ void sample_rows(const Rows& c) {
     const Staging<T> staging(c.x, c.options.where, plan);
     const bool direct = !c.options.where && holds_rows<T>(c.x, plan, 0);
     const auto lists = static_cast<std::size_t>(staging.bytes(!direct) + 63) / 64 * 64;
-    const std::size_t bytes = lists + sample_bytes(plan.n, sizeof(T));
+    const std::size_t bytes = lists + (plan.n < kShortRow ? 0 : sample_bytes(plan.n, sizeof(T)));
     const SampleFilters filters{c.options.temperature, c.options.top_k, c.options.top_p, c.options.min_p};
     for_each_batch_with<Batch>(
         plan, std::min(rows_per_task(plan), kRows), bytes,
@@ -35,18 +35,26 @@ void sample_rows(const Rows& c) {
             void* const memory = static_cast<char*>(scratch) + lists;
             gather(static_cast<const char*>(c.u.data) + at[3], plan.row_stride[3], rows, c.u.dtype,
                    c.u.swapped, b.u);
+            // check_uniform has passed, but another thread may have written the array since.
+            for (int64_t r = 0; r < rows; ++r) b.u[r] = b.u[r] >= 0 && b.u[r] < 1 ? b.u[r] : 0;
             const auto draw = [&](const RowsIn& from, int64_t first, int64_t count) {
                 for (int64_t r = 0; r < count; ++r) {
-                    // check_uniform has passed, but another thread may have written the array since.
-                    const double u = b.u[first + r] >= 0 && b.u[first + r] < 1 ? b.u[first + r] : 0;
                     const Drawn drawn = active_table().compute<T>().sample(
-                        reinterpret_cast<const T*>(from.data + r * from.row_stride), plan.n, u, filters,
-                        memory);
+                        reinterpret_cast<const T*>(from.data + r * from.row_stride), plan.n, b.u[first + r],
+                        filters, memory);
                     b.index[first + r] = drawn.index;
                     b.logprob[first + r] = drawn.logprob;
                 }
             };
-            if (direct) {
+            if (plan.n < kShortRow) {
+                for_each_readable<T>(
+                    staging, at, rows, scratch,
+                    [&](const StorageKernels& kernels, const RowsIn& from, int64_t first, int64_t count) {
+                        const double temperature = filters.temperature == 0 ? 1 : filters.temperature;
+                        kernels.sample_rows({from, b.u + first, filters, b.index + first, b.logprob + first},
+                                            count, plan.n, {temperature, false, scratch});
+                    });
+            } else if (direct) {
                 draw({static_cast<const char*>(c.x.data) + at[0], plan.row_stride[0], sizeof(T)}, 0, rows);
             } else {
                 const int64_t most =

@@ -2498,9 +2498,9 @@ def sample(
     logits, filters keep those with the lower index. `top_p` is nucleus sampling [2]_.
 
     Sums are formed of whole numbers, ``round(2**s * e)``, where ``e`` is the exponential of the logit as a share of the
-    largest one, up to a factor between 0.76 and 1.54 that all classes of the row have in common, and ``s = min(50, 62 -
+    largest one, up to a factor between 0.75 and 1.54 that all classes of the row have in common, and ``s = min(50, 62 -
     ceil(log2(C)))``. They are exact, so that the class does not depend on the CPU, the number of threads or the layout.
-    A class less likely than ``2**-(s + 1)`` times the most likely one is never drawn.
+    A class whose probability is below ``2**-(s + 2)`` times the largest is never drawn.
 
     Error of ``logprob``: below 1 ULP in float32, at most 8 ULP in float64.
 

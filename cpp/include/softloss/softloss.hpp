@@ -333,8 +333,8 @@ struct SampleOptions {
 /// the shape of the logits without the axis. A row with NaN or +inf, all -inf or masked: index 0, logprob NaN.
 ///
 /// The probabilities that are summed are whole numbers: round(2^s e), where e is the exponential as a share of
-/// the largest (to a constant factor in [0.76, 1.54]) and s = min(50, 62 - ceil(log2(classes))). A class below
-/// 2^-s of the largest is therefore never drawn. All sums are exact, so that the same class is drawn on every
+/// the largest (to a constant factor in [0.75, 1.54]) and s = min(50, 62 - ceil(log2(classes))). A class below
+/// 2^-(s + 2) of the largest is therefore never drawn. All sums are exact, so that the same class is drawn on every
 /// CPU, on any number of threads and in every layout.
 SOFTLOSS_API void sample(const TensorView& logits, const TensorView& u, const MutableTensorView& index,
                          const MutableTensorView& logprob, const SampleOptions& options = {});

@@ -9,6 +9,7 @@
 #include "focal.hpp"
 #include "probability_loss.hpp"
 #include "sample.hpp"
+#include "sample_short.hpp"
 #include "scores.hpp"
 #include "soft_targets.hpp"
 #include "sums.hpp"
@@ -38,6 +39,7 @@ constexpr StorageKernels storage_kernels() {
             backward_rows<S, LogSoftmaxBackward>,
             score_rows<S>,
             top_rows<S>,
+            sample_rows<S>,
             sigmoid_map<S>,
             log_sigmoid_map<S>,
             widen_map<S>,

@@ -1,12 +1,7 @@
 // Draws a class from the softmax of a row, by the caller's uniform number.
 //
-// Lives here: weights, filters, the draw from one row of adjacent elements. Must not: loops over rows, checks,
+// Lives here: filters, the draw from one row of adjacent elements. Must not: loops over rows, checks,
 // layouts (the callers stage them).
-//
-// Weights. Class i has the weight w[i] = round(2^s e[i]), a whole number: e[i] = c exp((x[i] - max) /
-// temperature), where c in [0.76, 1.54] is the same for all classes of a row. s is as large as lets the sum of
-// n weights stay below 2^63 (weight_bits). So every sum is exact, in whatever order it is formed. Filters and
-// draws then depend on nothing but the row.
 //
 // Filters. Classes are ordered by x, largest first, and equal ones by index. top_k and top_p keep the first
 // classes of this order, min_p keeps those above a threshold. So what is kept is described by a Cut: all
@@ -14,140 +9,15 @@
 //
 // Cuts are found without sorting. A pass over the row sums the weights above a window of values that a sample
 // of the row suggests, and appends the elements within the window to a list. Passes over that list narrow it
-// until it is short enough to be sorted.
+// until it is short enough to be searched element by element.
 #pragma once
 
+#include "masked.hpp"
+#include "sample_weights.hpp"
 #include "scores.hpp"
 
 namespace softloss {
 namespace {
-
-/// The logarithm of the unit of weights of a row of n classes: s of w = round(2^s e).
-inline int weight_bits(std::int64_t n) {
-    int log = 0;
-    while ((std::int64_t{1} << log) < n) ++log;
-    return 62 - log < 50 ? 62 - log : 50;
-}
-
-/// floor(f x) for 0 <= f <= 1 and 0 <= x < 2^63, and whether that is f x itself.
-struct WholeProduct {
-    std::int64_t floor;
-    bool exact;
-};
-inline WholeProduct whole_product(double f, std::int64_t x) {
-    using U = std::uint64_t;
-    const U bits = __builtin_bit_cast(U, f), exponent = bits >> 52;
-    if (exponent == 0) return {0, f == 0 || x == 0};  // too small to matter
-    // f = m 2^-shift; m x = high 2^64 + low.
-    const U m = (bits & 0xfffffffffffff) | U{1} << 52, shift = 1075 - exponent, a = static_cast<U>(x);
-    const U m0 = m & 0xffffffff, m1 = m >> 32, a0 = a & 0xffffffff, a1 = a >> 32;
-    const U middle = (m0 * a0 >> 32) + (m1 * a0 & 0xffffffff) + m0 * a1;  // < 2^64
-    const U low = m * a, high = m1 * a1 + (m1 * a0 >> 32) + (middle >> 32);
-    if (shift >= 128) return {0, x == 0};
-    if (shift >= 64) {
-        const U rest = shift - 64;
-        return {static_cast<std::int64_t>(high >> rest), low == 0 && (high & ((U{1} << rest) - 1)) == 0};
-    }
-    return {static_cast<std::int64_t>(high << (64 - shift) | low >> shift),
-            (low & ((U{1} << shift) - 1)) == 0};
-}
-
-template <class T>
-constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
-
-/// The next larger number.
-template <class T>
-T next_up(T x) {
-    using I = typename IntOf<T>::type;
-    if (x == 0) return __builtin_bit_cast(T, I{1});
-    const I bits = __builtin_bit_cast(I, x);
-    return __builtin_bit_cast(T, bits + (x > 0 ? 1 : -1));
-}
-template <class T>
-T abs_of(T x) {
-    return x < 0 ? -x : x;
-}
-template <class T>
-T next_down(T x) {
-    return -next_up(-x);
-}
-/// A number about halfway between a and b in the order of floating-point numbers, a <= result < b.
-template <class T>
-T between(T a, T b) {
-    using I = typename IntOf<T>::type;
-    constexpr I kSign = static_cast<I>(1ull << (8 * sizeof(T) - 1));
-    const auto key = [](T x) {
-        const I bits = __builtin_bit_cast(I, x + T(0));
-        return bits < 0 ? kSign - bits : bits;
-    };
-    const I low = key(a), high = key(b);
-    const I middle = (low & high) + ((low ^ high) >> 1);
-    return __builtin_bit_cast(T, middle < 0 ? kSign - middle : middle);
-}
-
-/// The smaller of two vectors of numbers.
-template <class V>
-SOFTLOSS_INLINE V min_of(V a, V b) {
-    return -max(-a, -b);
-}
-
-/// Sums of whole numbers, modulo 2^64, in each lane.
-template <class T>
-using Whole = Vec<std::uint64_t, kLanes<T>>;
-
-/// Sum of all lanes.
-template <int N>
-SOFTLOSS_INLINE std::uint64_t total(Vec<std::uint64_t, N> a) {
-    return fold(a, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
-}
-/// How many lanes of masks were set, of which `counts` is minus the sum.
-template <class I>
-SOFTLOSS_INLINE std::int64_t count_of(I counts) {
-    return -fold(counts, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
-}
-
-/// The weights of a row's elements.
-template <class T, Range R>
-struct Weights {
-    /// Weights in units of exp(-60) or less are 0.
-    static constexpr T kNone = -60;
-    ExpShift<T, R> shift;
-
-    Weights(T maximum, const Temperature<T>& t, int bits) : shift(splat<V<T>>(maximum), t) {
-        shift.magic = shift.magic + splat<V<T>>(T(8 * (bits - MathConstants<T>::kExpBias)));
-        shift.least = fma(splat<V<T>>(kNone), splat<V<T>>(t.value),
-                          (shift.maximum - shift.offset) * splat<V<T>>(t.scale));
-    }
-    /// What is added to each weight, so that its double holds it in the low bits.
-    static constexpr double kBias = 0x1p52;
-    static constexpr std::uint64_t kBiasBits = __builtin_bit_cast(std::uint64_t, kBias);
-
-    /// The weights of the lanes that are not `dropped`, 0 for the others; each plus kBiasBits.
-    SOFTLOSS_INLINE Whole<T> biased(V<T> x, IntVec<T, kLanes<T>> dropped) const {
-        auto e = shift.exp(x);
-        e.scale = select(dropped, splat<V<T>>(0), e.scale);
-        return biased(e);
-    }
-    SOFTLOSS_INLINE Whole<T> biased(V<T> x) const { return biased(shift.exp(x)); }
-    /// The weights alone.
-    SOFTLOSS_INLINE Whole<T> operator()(V<T> x, IntVec<T, kLanes<T>> dropped) const {
-        return biased(x, dropped) - splat<Whole<T>>(kBiasBits);
-    }
-    std::int64_t of(T x) const {
-        return static_cast<std::int64_t>(first(biased(splat<V<T>>(x))) - kBiasBits);
-    }
-
-  private:
-    SOFTLOSS_INLINE static Whole<T> biased(ExpParts<V<T>> e) {
-        D<T> w;
-        if constexpr (sizeof(T) == 4) w = convert<double>(e.scale) + convert<double>(e.scale * e.fraction);
-        else w = e.value();
-        const auto bits = as_int(w + splat<D<T>>(kBias));
-        Whole<T> whole;
-        __builtin_memcpy(&whole, &bits, sizeof whole);
-        return whole;
-    }
-};
 
 /// Sums of a block of a row.
 struct SampleBlock {
@@ -195,7 +65,7 @@ class Sampler {
           maximum_(maximum),
           filters_(filters),
           temperature_(t),
-          weights_(maximum, t, weight_bits(n)),
+          weights_(splat<V<T>>(maximum), t, weight_bits(n)),
           memory_(memory, n) {}
 
     Drawn draw(double u) {
@@ -206,7 +76,7 @@ class Sampler {
         if (filters_.top_k > 0 && filters_.top_k < n_) {
             set(cut, find<false>(kLowest<T>, 0), lacking);
         }
-        const T floor = min_p_floor();
+        const T floor = least_of_min_p(maximum_, filters_);
         if (filters_.top_p < 1) {
             const Found<T> found = find<true>(cut.value, lacking);
             if (found.value >= floor) return finish(u, found);
@@ -322,16 +192,6 @@ class Sampler {
 
     // ---- cuts ----
 
-    /// The smallest x with p >= min_p max(p), or less than every finite x.
-    T min_p_floor() const {
-        if (filters_.min_p == 0) return kLowest<T>;
-        const double gap = first(log(splat<V<double>>(filters_.min_p)));
-        const double floor = static_cast<double>(maximum_) + filters_.temperature * gap;
-        if (!(floor > static_cast<double>(kLowest<T>))) return kLowest<T>;
-        const T rounded = static_cast<T>(floor);
-        return static_cast<double>(rounded) < floor ? next_up(rounded) : rounded;
-    }
-
     /// Estimates, from a sample of n elements at x, between which values a cut lies. It keeps `share` of the
     /// weights, or of the elements, or `kept` of them if that is above 0. low, high: limits of the elements that
     /// count, high being one of them.
@@ -381,7 +241,8 @@ class Sampler {
         double a = static_cast<double>(of.low), b = static_cast<double>(of.high);
         if (a < reach) a = reach;
         const double start = a, end = b;
-        for (int i = 0; i < 12 && a < b; ++i) {
+        const int steps = size > 1024 ? 12 : 8;
+        for (int i = 0; i < steps && a < b; ++i) {
             const double middle = 0.5 * (a + b);
             const V<T> m = splat<V<T>>(static_cast<T>(middle));
             V<T> sum = splat<V<T>>(0);
@@ -431,7 +292,7 @@ class Sampler {
         if (!Mass && above + size < target) return false;
         Window of = range(source, size);
         bool halve = false;
-        while (of.low < of.high && size > kSampleSorted) {
+        while (of.low < of.high && size > kSampleShort) {
             Window window{next_up(between(of.low, of.high)), of.high};
             if (!halve) {
                 const Window guess = estimate<Mass>(source, size, of, 0, static_cast<double>(target - above));
@@ -479,25 +340,35 @@ class Sampler {
     template <bool Mass>
     Found<T> last_of(const T* list, std::int64_t n, const Window& of, std::int64_t above,
                      std::int64_t target) const {
-        T sorted[kSampleSorted];
-        std::int64_t ties = n;
-        T value = of.high;
-        if (of.low < of.high) {
-            for (std::int64_t i = 0; i < n; ++i) {
-                const T v = list[i];
-                std::int64_t at = i;
-                for (; at > 0 && sorted[at - 1] < v; --at) sorted[at] = sorted[at - 1];
-                sorted[at] = v;
-            }
-            for (std::int64_t i = 0; i < n; i += ties) {
-                value = sorted[i];
-                for (ties = 1; i + ties < n && sorted[i + ties] == value;) ++ties;
-                const std::int64_t mass = ties * (Mass ? weights_.of(value) : 1);
-                if (above + mass >= target) break;
-                above += mass;
-            }
+        constexpr std::int64_t kVectors = kSampleShort / W;
+        if (of.low == of.high) return kept_of(of.high, n, Mass ? weights_.of(of.high) : 1, above, target);
+        V<T> x[kVectors];
+        Whole<T> weight[kVectors];
+        std::uint64_t each[kSampleShort];
+        const std::int64_t vectors = (n + W - 1) / W;
+        for (std::int64_t k = 0; k < vectors; ++k) {
+            x[k] = elements(list, k * W, static_cast<int>(n - k * W < W ? n - k * W : W));
+            weight[k] = Mass ? weights_(x[k], splat<I>(0)) : splat<Whole<T>>(1);
+            store(each + k * W, weight[k]);
         }
-        const std::int64_t each = Mass ? weights_.of(value) : 1;
+        for (std::int64_t i = 0; i < n; ++i) {
+            const V<T> value = splat<V<T>>(list[i]);
+            Whole<T> sum = splat<Whole<T>>(0);
+            I equals = splat<I>(0);
+            for (std::int64_t k = 0; k < vectors; ++k) {
+                sum = add_where(sum, less(value, x[k]), weight[k]);
+                equals = equals + equal(value, x[k]);
+            }
+            const std::int64_t before = above + static_cast<std::int64_t>(total(sum)),
+                               ties = count_of(equals), one = static_cast<std::int64_t>(each[i]);
+            if (before < target && before + ties * one >= target)
+                return kept_of(list[i], ties, one, before, target);
+        }
+        return {of.low, n, true, above};  // not reached: the list holds the last element
+    }
+    /// How many of `ties` elements with the weight `each` are kept, if those above them sum up to `above`.
+    static Found<T> kept_of(T value, std::int64_t ties, std::int64_t each, std::int64_t above,
+                            std::int64_t target) {
         const std::int64_t kept = each > 0 ? (target - above + each - 1) / each : 1;
         return {value, kept < ties ? kept : ties, kept >= ties, above};
     }
@@ -616,7 +487,7 @@ class Sampler {
             held = i;
             all = sum;
         }
-        const T floor = min_p_floor();
+        const T floor = least_of_min_p(maximum_, filters_);
         while (held > 1 && kept[held - 1] < floor) all -= static_cast<std::int64_t>(weight[--held]);
         // In the order of the index.
         for (std::int64_t i = 1; i < held; ++i) {

@@ -172,6 +172,16 @@ struct SampleFilters {
     std::int64_t top_k = 0;
     double top_p = 1, min_p = 0;
 };
+/// Draws from rows of n < kShortRow elements: u, index, logprob: (rows).
+struct SampleRows {
+    RowsIn x;
+    const double* u;
+    SampleFilters filters;
+    std::int64_t* index;
+    double* logprob;
+};
+using SampleRowsKernel = void (*)(const SampleRows& c, std::int64_t rows, std::int64_t n,
+                                  const RowOptions& options);
 /// A class, and the logarithm of its probability.
 struct Drawn {
     std::int64_t index;
@@ -183,8 +193,9 @@ template <class T>
 using SampleKernel = Drawn (*)(const T* x, std::int64_t n, double u, const SampleFilters& filters,
                                void* memory);
 /// Sizes of sample.hpp: elements of a sample; rows up to kSampleWhole elements need none; lists that are
-/// sorted; lists of the k largest, which are sorted while the row is read; elements of a block.
-constexpr std::int64_t kSampleSize = 4096, kSampleWhole = 4096, kSampleSorted = 64, kSampleList = 128,
+/// searched element by element; lists of the k largest, which are sorted while the row is read; elements of a
+/// block.
+constexpr std::int64_t kSampleSize = 4096, kSampleWhole = 1024, kSampleShort = 128, kSampleList = 128,
                        kSampleBlock = 512;
 /// Elements of a list of n, with a vector behind it, in whole cache lines.
 constexpr std::int64_t sample_list(std::int64_t n) {
@@ -264,6 +275,7 @@ struct StorageKernels {
     BackwardKernel softmax_backward, log_softmax_backward;
     ScoreKernel scores;
     TopRowsKernel top_rows;
+    SampleRowsKernel sample_rows;
     MapKernel sigmoid, log_sigmoid;
     CopyKernel widen, narrow;  ///< storage -> compute type and back
 };

@@ -1,0 +1,68 @@
+// Sums and stores of the lanes where a mask is set.
+//
+// Lives here: what AVX-512 does with a mask register, and other instruction sets with several instructions, with the
+// `#if` for it. Must not: anything that knows of exp, rows or losses.
+#pragma once
+
+#include "vec.hpp"
+
+namespace softloss {
+namespace {
+
+/// sum + x where the mask, of lanes of any width, is set; else sum.
+template <class I, class X, int N>
+SOFTLOSS_INLINE Vec<X, N> add_where(Vec<X, N> sum, Vec<I, N> mask, Vec<X, N> x) {
+    if constexpr (sizeof(I) == sizeof(X) && !kNative<X, N>) {
+        return {add_where(sum.lo, mask.lo, x.lo), add_where(sum.hi, mask.hi, x.hi)};
+    } else {
+#if defined(__AVX512F__)
+        using Raw [[maybe_unused]] = typename Vec<X, N / 2>::Raw;
+        if constexpr (sizeof(I) == 4 && sizeof(X) == 8 && N == 16) {
+            const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            return {{(Raw)_mm512_mask_add_epi64((__m512i)sum.lo.raw, static_cast<__mmask8>(lanes),
+                                                (__m512i)sum.lo.raw, (__m512i)x.lo.raw)},
+                    {(Raw)_mm512_mask_add_epi64((__m512i)sum.hi.raw, static_cast<__mmask8>(lanes >> 8),
+                                                (__m512i)sum.hi.raw, (__m512i)x.hi.raw)}};
+        }
+#endif
+        return sum + (x & convert<X>(mask));
+    }
+}
+
+/// Stores the lanes of v where the mask is set, next to each other, at p, and returns how many they are.
+/// Overwrites up to N lanes at p.
+template <class T, int N>
+SOFTLOSS_INLINE int store_where(T* p, IntVec<T, N> mask, Vec<T, N> v) {
+    if constexpr (!kNative<T, N>) {
+        const int low = store_where(p, mask.lo, v.lo);
+        return low + store_where(p + low, mask.hi, v.hi);
+    } else {
+#if defined(__AVX512F__)
+        using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+        if constexpr (sizeof(T) == 4 && N == 16) {
+            const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            store(p, Vec<T, N>{(Raw)_mm512_maskz_compress_ps(lanes, (__m512)v.raw)});
+            return __builtin_popcount(lanes);
+        }
+        if constexpr (sizeof(T) == 8 && N == 8) {
+            const __mmask8 lanes = _mm512_test_epi64_mask((__m512i)mask.raw, (__m512i)mask.raw);
+            store(p, Vec<T, N>{(Raw)_mm512_maskz_compress_pd(lanes, (__m512d)v.raw)});
+            return __builtin_popcount(lanes);
+        }
+#endif
+        if (!any(mask)) return 0;
+        typename IntOf<T>::type set[N];
+        T lanes[N];
+        store(set, mask);
+        store(lanes, v);
+        int count = 0;
+        for (int i = 0; i < N; ++i) {
+            p[count] = lanes[i];
+            count -= static_cast<int>(set[i]);
+        }
+        return count;
+    }
+}
+
+}  // namespace
+}  // namespace softloss
