@@ -189,19 +189,22 @@ struct SampleTile {
     }
     /// Minus the log-probability of x among the elements that are kept.
     D<T> loss_of_kept(const Stats<T>& stats, V<T> x, const Kept& kept) const {
-        if constexpr (sizeof(T) == 4) {
-            // From the sum of the weights, if no row has so little beside the maximum that rounding them shows.
-            std::int64_t top[W];
-            store(top, whole_maximum(stats));
-            const D<T> most = convert<double>(load<Counts>(top)), all = convert<double>(kept.all);
+        const auto from_exponentials = [&] {
+            const Stats<T> of = kept_stats(stats, kept);
+            return labels.loss(of, x, log_rest<T>(of)).hi;
+        };
+        if constexpr (sizeof(T) == 8) {
+            return from_exponentials();
+        } else {
+            // From the sum of the weights, unless a row has so little beside the maximum that rounding them shows.
+            const D<T> most = convert<double>(whole_maximum(stats)), all = convert<double>(kept.all);
             D<T> gap = convert<double>(stats.maximum) - convert<double>(x);
             if (!temperature.is_one()) gap = gap / splat<D<T>>(c.filters.temperature);
             const D<T> loss = gap + log1p((all - most) / most);
-            const double error = 0x1p28 * 0.5 * kShortRow;
-            if (!any(not_equal(less(splat<D<T>>(error), loss * all), splat<Counts>(-1)))) return loss;
+            const auto exact = less(splat<D<T>>(0x1p27 * kShortRow), loss * all);
+            if (!any(equal(exact, splat<Counts>(0)))) return loss;
+            return select(exact, loss, from_exponentials());
         }
-        const Stats<T> of = kept_stats(stats, kept);
-        return labels.loss(of, x, log_rest<T>(of)).hi;
     }
     Counts whole_maximum(const Stats<T>& stats) const {
         return counts(
