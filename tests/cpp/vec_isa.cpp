@@ -1,6 +1,7 @@
 // The vector layer against plain scalar code, compiled with the flags of one instruction set, whose name
 // CMake gives as SOFTLOSS_TEST_ISA. An operation is written as one lambda for vectors and scalars if
 // possible. Must not: std::, of which the linker could take the copy of another instruction set.
+#include "kernels/masked.hpp"
 #include "kernels/softmax.hpp"  // the whole vector layer
 
 #include "vec_table.hpp"
@@ -432,7 +433,43 @@ void check_lanes(Report& report) {
     }
 }
 
+/// Sums and stores of the lanes whose mask is set, for masks of every pattern of 8 lanes, repeated.
+template <class T, int N>
+void check_masked(Report& report) {
+    using I = typename IntOf<T>::type;
+    T values[N];
+    std::uint64_t terms[N], sums[N], expected[N];
+    for (int i = 0; i < N; ++i) {
+        values[i] = static_cast<T>(i + 1);
+        terms[i] = 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(i + 1);
+        sums[i] = ~terms[i] << 1;
+    }
+    for (int pattern = 0; pattern < 256; ++pattern) {
+        I mask[N];
+        T stored[N + 1], kept[N + 1] = {};
+        int count = 0;
+        for (int i = 0; i < N; ++i) {
+            const bool set = (pattern >> i % 8 & 1) != 0;
+            mask[i] = set ? I(-1) : I(0);
+            expected[i] = sums[i] + (set ? terms[i] : 0);
+            if (set) kept[count++] = values[i];
+        }
+        stored[N] = T(-7);
+        const auto set = load<Vec<I, N>>(mask);
+        compare_lanes(
+            report, "add_where",
+            softloss::add_where(load<Vec<std::uint64_t, N>>(sums), set, load<Vec<std::uint64_t, N>>(terms)),
+            expected);
+        compare_exactly(report, "store_where", N, -1,
+                        softloss::store_where(stored, set, load<Vec<T, N>>(values)), count);
+        for (int i = 0; i < count; ++i) compare_exactly(report, "store_where", N, i, stored[i], kept[i]);
+        compare_exactly(report, "store_where", N, N, stored[N], T(-7));
+    }
+}
+
 void lanes(Report& report) {
+    each_width<float>([&]<int N>() { check_masked<float, N>(report); });
+    each_width<double>([&]<int N>() { check_masked<double, N>(report); });
     each_width<float>([&]<int N>() { check_lanes<float, N>(report); });
     each_width<double>([&]<int N>() { check_lanes<double, N>(report); });
 }

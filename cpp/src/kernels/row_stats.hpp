@@ -89,6 +89,31 @@ SOFTLOSS_INLINE V<Compute<S>> row_max(const S* x, std::int64_t n) {
     return max(max(m0, m1), max(m2, m3));
 }
 
+/// The largest of n elements, or NaN if one is NaN.
+template <class T>
+[[gnu::noinline]] T max_or_nan(const T* x, std::int64_t n) {
+    constexpr int W = kLanes<T>;
+    using I = IntVec<T, W>;
+    V<T> m0 = splat<V<T>>(-__builtin_inff()), m1 = m0;
+    I nan0 = splat<I>(0), nan1 = nan0;
+    std::int64_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        const V<T> a = load<V<T>>(x + i), b = load<V<T>>(x + i + W);
+        m0 = max(a, m0);
+        m1 = max(b, m1);
+        nan0 = nan0 | not_equal(a, a);
+        nan1 = nan1 | not_equal(b, b);
+    }
+    for (; i < n; i += W) {
+        const int valid = static_cast<int>(n - i < W ? n - i : W);
+        const V<T> a = load_some(x + i, valid);
+        m0 = max(select(first_lanes<I>(valid), a, splat<V<T>>(-__builtin_inff())), m0);
+        nan0 = nan0 | not_equal(a, a);
+    }
+    if (any(nan0 | nan1)) return static_cast<T>(__builtin_nanf(""));
+    return fold(max(m0, m1), [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
+}
+
 /// Whether the exponentials of n elements fit into the buffer that keeps them between the passes.
 template <class T>
 constexpr bool fits_exp_buffer(std::int64_t n) {

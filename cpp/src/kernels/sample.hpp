@@ -461,14 +461,34 @@ class Sampler {
 
     // ---- the k largest ----
 
+    /// The elements that `found` keeps, up to top_k, largest first, ties by index. Returns how many they are.
+    std::int64_t largest(const Found<T>& found, T* kept, std::int64_t* index) const {
+        std::int64_t held = 0, ties = found.ties;
+        const V<T> least = splat<V<T>>(found.value);
+        for_each_vector<W, true>(n_, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
+            const V<T> v = elements(x_, i, valid);
+            if (!any(equal(less(v, least), splat<I>(0)))) return;
+            for (int j = 0; j < valid; ++j) {
+                const T x = x_[i + j];
+                if (!(x >= found.value) || held == filters_.top_k) continue;
+                if (x == found.value && ties-- <= 0) continue;
+                std::int64_t at = held++;
+                for (; at > 0 && kept[at - 1] < x; --at) {
+                    kept[at] = kept[at - 1];
+                    index[at] = index[at - 1];
+                }
+                kept[at] = x;
+                index[at] = i + j;
+            }
+        });
+        return held;
+    }
     /// The draw from the k largest, k at most kSampleList.
     Drawn draw_from_list(double u) {
-        double value[kSampleList];
         std::int64_t index[kSampleList];
         std::uint64_t weight[kSampleList + W];
         T kept[kSampleList + W];
-        std::int64_t held = top_row<T>(x_, n_, filters_.top_k, value, index);
-        for (std::int64_t i = 0; i < held; ++i) kept[i] = static_cast<T>(value[i]);
+        std::int64_t held = largest(find<false>(kLowest<T>, 0), kept, index);
         const auto weigh = [&] {
             std::int64_t all = 0;
             for (std::int64_t i = 0; i < held; i += W) {
@@ -602,31 +622,6 @@ class Sampler {
     Weights<T, R> weights_;
     Memory memory_;
 };
-
-/// The largest of n elements, or NaN if one is NaN.
-template <class T>
-[[gnu::noinline]] T max_or_nan(const T* x, std::int64_t n) {
-    constexpr int W = kLanes<T>;
-    using I = IntVec<T, W>;
-    V<T> m0 = splat<V<T>>(-__builtin_inff()), m1 = m0;
-    I nan0 = splat<I>(0), nan1 = nan0;
-    std::int64_t i = 0;
-    for (; i + 2 * W <= n; i += 2 * W) {
-        const V<T> a = load<V<T>>(x + i), b = load<V<T>>(x + i + W);
-        m0 = max(a, m0);
-        m1 = max(b, m1);
-        nan0 = nan0 | not_equal(a, a);
-        nan1 = nan1 | not_equal(b, b);
-    }
-    for (; i < n; i += W) {
-        const int valid = static_cast<int>(n - i < W ? n - i : W);
-        const V<T> a = load_some(x + i, valid);
-        m0 = max(select(first_lanes<I>(valid), a, splat<V<T>>(-__builtin_inff())), m0);
-        nan0 = nan0 | not_equal(a, a);
-    }
-    if (any(nan0 | nan1)) return static_cast<T>(__builtin_nanf(""));
-    return fold(max(m0, m1), [](auto a, auto b) SOFTLOSS_LAMBDA { return max(a, b); });
-}
 
 /// x: (n) adjacent elements -> the class that u draws. memory: sample_bytes<T>(n), 64-byte aligned.
 template <class T>

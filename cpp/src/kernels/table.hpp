@@ -193,8 +193,7 @@ template <class T>
 using SampleKernel = Drawn (*)(const T* x, std::int64_t n, double u, const SampleFilters& filters,
                                void* memory);
 /// Sizes of sample.hpp: elements of a sample; rows up to kSampleWhole elements need none; lists that are
-/// searched element by element; lists of the k largest, which are sorted while the row is read; elements of a
-/// block.
+/// searched element by element; lists of the k largest; elements of a block.
 constexpr std::int64_t kSampleSize = 4096, kSampleWhole = 1024, kSampleShort = 128, kSampleList = 128,
                        kSampleBlock = 512;
 /// Elements of a list of n, with a vector behind it, in whole cache lines.
