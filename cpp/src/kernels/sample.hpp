@@ -273,6 +273,8 @@ class Sampler {
                 target = product.floor + !product.exact;
             }
             if (outer.above >= target) {
+                // Only if another thread has written the row meanwhile.
+                if (window.high >= maximum_) return {maximum_, INT64_MAX, true, 0};
                 window = {next_up(window.high), maximum_};
                 continue;
             }
@@ -414,7 +416,7 @@ class Sampler {
             if (ties != INT64_MAX) {
                 if (ties > 0 && number >= ties) {  // the last one kept is in this block
                     std::int64_t i = block * kSampleBlock;
-                    for (std::int64_t left = ties; left > 0; ++i) left -= x_[i] == found.value;
+                    for (std::int64_t left = ties; left > 0 && i < n_; ++i) left -= x_[i] == found.value;
                     cut.last = i - 1;
                 }
                 ties -= kept;
@@ -431,12 +433,12 @@ class Sampler {
     template <class MassOf>
     Drawn pick(double u, std::int64_t all, const Cut<T>& cut, MassOf mass_of) const {
         const std::int64_t goal = whole_product(u, all).floor;
+        const std::int64_t last_block = (n_ - 1) / kSampleBlock;
         std::int64_t sum = 0, block = 0;
-        while (true) {
+        for (; block < last_block; ++block) {
             const std::int64_t mass = mass_of(block);
             if (sum + mass > goal) break;
             sum += mass;
-            ++block;
         }
         const std::int64_t start = block * kSampleBlock;
         const std::int64_t size = n_ - start < kSampleBlock ? n_ - start : kSampleBlock;
@@ -456,7 +458,7 @@ class Sampler {
                 if (sum > goal) return {start + i + j, logprob(x_[start + i + j], all, x_, n_, cut)};
             }
         }
-        __builtin_unreachable();
+        return {0, __builtin_nan("")};  // another thread has written the row meanwhile
     }
 
     // ---- the k largest ----
@@ -489,6 +491,7 @@ class Sampler {
         std::uint64_t weight[kSampleList + W];
         T kept[kSampleList + W];
         std::int64_t held = largest(find<false>(kLowest<T>, 0), kept, index);
+        if (held == 0) return {0, __builtin_nan("")};  // another thread has written the row meanwhile
         const auto weigh = [&] {
             std::int64_t all = 0;
             for (std::int64_t i = 0; i < held; i += W) {
