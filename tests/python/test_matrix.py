@@ -91,7 +91,8 @@ def assert_values(operation, operands, axis, options):
             if y.dtype == np.int64:
                 np.testing.assert_array_equal(y, expected, err_msg=context)
             else:
-                reference.assert_ulps(y, expected, ENTROPY_ULPS if place == 3 else 2, context)
+                limit = ENTROPY_ULPS if place == 3 else 8 if name == "sample" and y.dtype == np.float64 else 2
+                reference.assert_ulps(y, expected, limit, context)
     elif is_loss(operation):
         reference.assert_ulps(actual[0], true[0], loss_ulps(operation, options), context)
     else:

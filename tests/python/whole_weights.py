@@ -87,7 +87,7 @@ def kept(row, weight, top_k=0, top_p=1.0, min_p=0.0):
     if top_k:
         order = order[:top_k]
     if top_p < 1:
-        goal, total = Fraction(top_p) * sum(Fraction(weight[i]) for i in order), 0
+        goal, total = math.ceil(Fraction(top_p) * sum(weight[i] for i in order)), 0
         for count, i in enumerate(order):
             total += weight[i]
             if total >= goal:
@@ -101,7 +101,7 @@ def kept(row, weight, top_k=0, top_p=1.0, min_p=0.0):
 
 def drawn(weight, classes, u):
     """The class that u draws of `classes`."""
-    goal, total = Fraction(u) * sum(Fraction(weight[i]) for i in classes), 0
+    goal, total = math.floor(Fraction(u) * sum(weight[i] for i in classes)), 0
     for i in classes:
         total += weight[i]
         if total > goal:

@@ -68,7 +68,7 @@ class Sampler {
           weights_(splat<V<T>>(maximum), t, weight_bits(n)),
           memory_(memory, n) {}
 
-    Drawn draw(double u) {
+    Drawn draw(double u) const {
         if (filters_.top_k > 0 && filters_.top_k <= kSampleList && filters_.top_k < n_)
             return draw_from_list(u);
         Cut<T> cut;
@@ -463,73 +463,56 @@ class Sampler {
 
     // ---- the k largest ----
 
-    /// The elements that `found` keeps, up to top_k, largest first, ties by index. Returns how many they are.
-    std::int64_t largest(const Found<T>& found, T* kept, std::int64_t* index) const {
+    /// Collects the elements of the row that `found` keeps, at most top_k, in the order of their index. Returns
+    /// how many they are.
+    std::int64_t collect(const Found<T>& found, T* kept, std::int64_t* index) const {
         std::int64_t held = 0, ties = found.ties;
-        const V<T> least = splat<V<T>>(found.value);
-        for_each_vector<W, true>(n_, [&](std::int64_t i, int valid) SOFTLOSS_LAMBDA {
-            const V<T> v = elements(x_, i, valid);
-            if (!any(equal(less(v, least), splat<I>(0)))) return;
-            for (int j = 0; j < valid; ++j) {
+        V<T> least = splat<V<T>>(found.value);
+        for (std::int64_t i = 0; i < n_ && held < filters_.top_k; i += W) {
+            const int valid = static_cast<int>(n_ - i < W ? n_ - i : W);
+            if (!any(equal(less(elements(x_, i, valid), least), splat<I>(0)))) continue;
+            for (int j = 0; j < valid && held < filters_.top_k; ++j) {
                 const T x = x_[i + j];
-                if (!(x >= found.value) || held == filters_.top_k) continue;
-                if (x == found.value && ties-- <= 0) continue;
-                std::int64_t at = held++;
-                for (; at > 0 && kept[at - 1] < x; --at) {
-                    kept[at] = kept[at - 1];
-                    index[at] = index[at - 1];
-                }
-                kept[at] = x;
-                index[at] = i + j;
+                if (!(x > found.value) && !(x == found.value && ties-- > 0)) continue;
+                kept[held] = x;
+                index[held++] = i + j;
             }
-        });
+            if (ties <= 0) least = splat<V<T>>(next_up(found.value));
+        }
         return held;
     }
+    /// Drops what is not kept from a list. Returns its new length.
+    static std::int64_t keep(T least, std::int64_t ties, T* kept, std::int64_t* index, std::int64_t held) {
+        std::int64_t left = 0;
+        for (std::int64_t i = 0; i < held; ++i) {
+            if (!(kept[i] > least) && !(kept[i] == least && ties-- > 0)) continue;
+            kept[left] = kept[i];
+            index[left++] = index[i];
+        }
+        return left;
+    }
     /// The draw from the k largest, k at most kSampleList.
-    Drawn draw_from_list(double u) {
+    Drawn draw_from_list(double u) const {
         std::int64_t index[kSampleList];
         std::uint64_t weight[kSampleList + W];
         T kept[kSampleList + W];
-        std::int64_t held = largest(find<false>(kLowest<T>, 0), kept, index);
+        std::int64_t held = collect(find<false>(kLowest<T>, 0), kept, index);
         if (held == 0) return {0, __builtin_nan("")};  // another thread has written the row meanwhile
-        const auto weigh = [&] {
-            std::int64_t all = 0;
-            for (std::int64_t i = 0; i < held; i += W) {
-                const int valid = static_cast<int>(held - i < W ? held - i : W);
-                store(weight + i, weights_(load_some(kept + i, valid), splat<I>(0)));
-            }
-            for (std::int64_t i = 0; i < held; ++i) all += static_cast<std::int64_t>(weight[i]);
-            return all;
-        };
-        std::int64_t all = weigh();
         if (filters_.top_p < 1) {
-            const auto product = whole_product(filters_.top_p, all);
-            const std::int64_t target = product.floor + !product.exact;
-            std::int64_t sum = 0, i = 0;
-            while (sum < target) sum += static_cast<std::int64_t>(weight[i++]);
-            held = i;
-            all = sum;
+            const auto product = whole_product(filters_.top_p, mass_of<true>(kept, held));
+            const Found<T> found =
+                last_of<true>(kept, held, range(kept, held), 0, product.floor + !product.exact);
+            held = keep(found.value, found.ties, kept, index, held);
         }
-        const T floor = least_of_min_p(maximum_, filters_);
-        while (held > 1 && kept[held - 1] < floor) all -= static_cast<std::int64_t>(weight[--held]);
-        // In the order of the index.
-        for (std::int64_t i = 1; i < held; ++i) {
-            const std::int64_t place = index[i];
-            const std::uint64_t w = weight[i];
-            const T v = kept[i];
-            std::int64_t at = i;
-            for (; at > 0 && index[at - 1] > place; --at) {
-                index[at] = index[at - 1];
-                weight[at] = weight[at - 1];
-                kept[at] = kept[at - 1];
-            }
-            index[at] = place;
-            weight[at] = w;
-            kept[at] = v;
-        }
+        held = keep(least_of_min_p(maximum_, filters_), held, kept, index, held);
+        std::int64_t all = 0;
+        for (std::int64_t i = 0; i < held; i += W)
+            store(weight + i,
+                  weights_(elements(kept, i, static_cast<int>(held - i < W ? held - i : W)), splat<I>(0)));
+        for (std::int64_t i = 0; i < held; ++i) all += static_cast<std::int64_t>(weight[i]);
         const std::int64_t goal = whole_product(u, all).floor;
         std::int64_t sum = static_cast<std::int64_t>(weight[0]), i = 0;
-        while (sum <= goal) sum += static_cast<std::int64_t>(weight[++i]);
+        while (sum <= goal && i < held - 1) sum += static_cast<std::int64_t>(weight[++i]);
         return {index[i], logprob(kept[i], all, kept, held, {})};
     }
 
