@@ -116,6 +116,6 @@ def test_perplexity_from_hidden_states(tmp_path):
 def test_generate():
     text = run("generate", "--length", "60")
     likely = [float(number) for number in re.findall(r"([-.\d]+) nats", text)]
-    assert len(likely) == 4 and likely[0] > likely[1] > likely[3]
+    assert len(likely) == 4 and min(likely[0], likely[2]) > max(likely[1], likely[3])
     assert len(re.findall(r"^    ['\"]", text, re.M)) == 8
     assert text == run("generate", "--length", "60")
