@@ -53,8 +53,8 @@ SOFTLOSS_INLINE int store_where(T* p, IntVec<T, N> mask, Vec<T, N> v) {
         const int low = store_where(p, mask.lo, v.lo);
         return low + store_where(p + low, mask.hi, v.hi);
     } else {
-#if defined(__AVX512F__)
         using Raw [[maybe_unused]] = typename Vec<T, N>::Raw;
+#if defined(__AVX512F__)
         if constexpr (sizeof(T) == 4 && N == 16) {
             const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)mask.raw, (__m512i)mask.raw);
             store(p, Vec<T, N>{(Raw)_mm512_maskz_compress_ps(lanes, (__m512)v.raw)});
@@ -72,7 +72,6 @@ SOFTLOSS_INLINE int store_where(T* p, IntVec<T, N> mask, Vec<T, N> v) {
             const auto lanes = static_cast<unsigned>(_mm256_movemask_ps((__m256)mask.raw));
             const __m256i places =
                 _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<std::int64_t>(kSetPlaces.of[lanes])));
-            using Raw = typename Vec<T, N>::Raw;
             store(p, Vec<T, N>{(Raw)_mm256_permutevar8x32_ps((__m256)v.raw, places)});
             return __builtin_popcount(lanes) / static_cast<int>(sizeof(T) / 4);
         }

@@ -73,32 +73,31 @@ struct SampleTile {
     }
     /// The classes that u draws; kept: what the filters keep.
     I drawn(const Stats<T>& stats, std::int64_t first, int count, Kept& kept) const {
-        Counts weight[kShortRow], all = splat<Counts>(0), running = all;
+        Whole<T> weight[kShortRow], all = splat<Whole<T>>(0), running = all;
         weigh(stats, weight, kept);
         for (std::int64_t i = 0; i < n; ++i) all = all + weight[i];
-        kept.all = all;
-        const Counts goal = goals(all, c.u + first, count);
+        kept.all = counts(all);
+        const Counts goal = goals(kept.all, c.u + first, count);
         // The class: how many running sums do not exceed the goal.
         Counts index = splat<Counts>(n);
         for (std::int64_t i = 0; i < n; ++i) {
             running = running + weight[i];
-            index = index + less(goal, running);
+            index = index + less(goal, counts(running));
         }
         return convert<Index>(index);
     }
     /// weight: (n), 0 where an element is not kept.
-    void weigh(const Stats<T>& stats, Counts* weight, Kept& kept) const {
+    void weigh(const Stats<T>& stats, Whole<T>* weight, Kept& kept) const {
         const auto run = [&](const auto& weights) SOFTLOSS_LAMBDA {
             if (!filtered()) {
-                for (std::int64_t i = 0; i < n; ++i)
-                    weight[i] = counts(weights(element(stats, i), splat<I>(0)));
+                for (std::int64_t i = 0; i < n; ++i) weight[i] = weights(element(stats, i), splat<I>(0));
                 return;
             }
             kept = filter(stats, weights);
             Kept left = kept;
             for (std::int64_t i = 0; i < n; ++i) {
                 const I keep = left.next(element(stats, i));
-                weight[i] = counts(weights(element(stats, i), equal(keep, splat<I>(0))));
+                weight[i] = weights(element(stats, i), equal(keep, splat<I>(0)));
             }
         };
         const int bits = weight_bits(n);
@@ -107,6 +106,7 @@ struct SampleTile {
             run(Weights<T, Range::any>(stats.maximum, temperature, bits));
         else run(Weights<T, kEmulatedFma ? Range::any : Range::near>(stats.maximum, temperature, bits));
     }
+    /// The same bits as signed numbers: rows with NaN, whose results are dropped, may hold any.
     static Counts counts(const Whole<T>& whole) {
         Counts same;
         __builtin_memcpy(&same, &whole, sizeof same);
@@ -142,11 +142,11 @@ struct SampleTile {
         }
     }
     /// The sums that top_p must reach: top_p times the sum of k weights.
-    Counts targets(const Counts* weight, std::int64_t k) const {
-        Counts sum = splat<Counts>(0);
+    Counts targets(const Whole<T>* weight, std::int64_t k) const {
+        Whole<T> sum = splat<Whole<T>>(0);
         for (std::int64_t i = 0; i < k; ++i) sum = sum + weight[i];
         std::int64_t sums[W], target[W];
-        store(sums, sum);
+        store(sums, counts(sum));
         for (int r = 0; r < W; ++r) {
             const auto product = whole_product(c.filters.top_p, sums[r]);
             target[r] = product.floor + !product.exact;
@@ -168,12 +168,12 @@ struct SampleTile {
         const V<T> floor = f.min_p > 0 ? least(stats) : splat<V<T>>(-__builtin_inff());
         if (k == n && f.top_p == 1) return {floor, splat<I>(static_cast<Index>(n))};
         V<T> value[kShortRow];
-        Counts weight[kShortRow];
+        Whole<T> weight[kShortRow];
         sort(stats, value);
         const bool sums = f.top_p < 1;
-        for (std::int64_t i = 0; sums && i < k; ++i) weight[i] = counts(weights(value[i], splat<I>(0)));
+        for (std::int64_t i = 0; sums && i < k; ++i) weight[i] = weights(value[i], splat<I>(0));
         const Counts target = sums ? targets(weight, k) : splat<Counts>(0);
-        Counts running = splat<Counts>(0);
+        Whole<T> running = splat<Whole<T>>(0);
         I reached = splat<I>(0);
         Kept kept{value[0], splat<I>(0)};
         for (std::int64_t i = 0; i < k; ++i) {
@@ -183,7 +183,7 @@ struct SampleTile {
             kept.value = select(keep, value[i], kept.value);
             if (!sums) continue;
             running = running + weight[i];
-            reached = convert<Index>(equal(less(running, target), splat<Counts>(0)));
+            reached = convert<Index>(equal(less(counts(running), target), splat<Counts>(0)));
         }
         return kept;
     }
@@ -200,7 +200,8 @@ struct SampleTile {
             const D<T> most = convert<double>(whole_maximum(stats)), all = convert<double>(kept.all);
             D<T> gap = convert<double>(stats.maximum) - convert<double>(x);
             if (!temperature.is_one()) gap = gap / splat<D<T>>(c.filters.temperature);
-            const D<T> loss = gap + log1p((all - most) / most);
+            // Rows with NaN may hold any numbers here.
+            const D<T> loss = gap + log1p(max(splat<D<T>>(0), (all - most) / most));
             const auto exact = less(splat<D<T>>(0x1p27 * kShortRow), loss * all);
             if (!any(equal(exact, splat<Counts>(0)))) return loss;
             return select(exact, loss, from_exponentials());
