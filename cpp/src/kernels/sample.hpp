@@ -353,7 +353,9 @@ class Sampler {
             weight[k] = Mass ? weights_(x[k], splat<I>(0)) : splat<Whole<T>>(1);
             store(each + k * W, weight[k]);
         }
+        T least = -__builtin_inff(), most = __builtin_inff();  // the element lies between these
         for (std::int64_t i = 0; i < n; ++i) {
+            if (!(list[i] > least && list[i] < most)) continue;
             const V<T> value = splat<V<T>>(list[i]);
             Whole<T> sum = splat<Whole<T>>(0);
             I equals = splat<I>(0);
@@ -363,8 +365,9 @@ class Sampler {
             }
             const std::int64_t before = above + static_cast<std::int64_t>(total(sum)),
                                ties = count_of(equals), one = static_cast<std::int64_t>(each[i]);
-            if (before < target && before + ties * one >= target)
-                return kept_of(list[i], ties, one, before, target);
+            if (before >= target) least = list[i];
+            else if (before + ties * one < target) most = list[i];
+            else return kept_of(list[i], ties, one, before, target);
         }
         return {of.low, n, true, above};  // not reached: the list holds the last element
     }
