@@ -241,6 +241,7 @@ enum Function {
     kCrossEntropy,
     kNll,
     kCategorical,
+    kBrier,
     kSoftmaxFocal,
     kSoftmaxFocalHessian,
     kClassHessian,
@@ -255,6 +256,8 @@ enum Function {
     kTokens,
     kEntropy,
     kLogNormalize,
+    kFitTemperature,
+    kCalibration,
     kFunctions
 };
 bool is_hessian(int function) {
@@ -341,6 +344,7 @@ struct Call {
             case kCategorical:
                 return gradient ? categorical_cross_entropy_and_grad(x, target, o[0], classes, losses)
                                 : categorical_cross_entropy(x, target, classes, losses);
+            case kBrier: return brier_score(x, target, classes, losses);
             case kSoftmaxFocal:
                 return gradient ? softmax_focal_loss_and_grad(x, target, o[0], classes, losses)
                                 : softmax_focal_loss(x, target, classes, losses);
@@ -373,6 +377,12 @@ struct Call {
             case kEntropy: softmax_entropy(x, o[0], {axis, temperature}); break;
             case kLogNormalize: log_normalize(x, o[0], o[1], axis); break;
             case kTopk: softmax_topk(x, o[0], o[1], {axis, k, temperature}); break;
+            case kFitTemperature:
+                return fit_temperature(x, target, {axis, v[kWeight], v[kSecondWeight], ignore}).temperature;
+            case kCalibration:
+                return calibration_error(x, target,
+                                         {axis, k, static_cast<CalibrationNorm>(reduction), temperature,
+                                          v[kSecondWeight], ignore});
             case kTokens:
                 token_logprobs(x, target,
                                {optional(0), optional(1), optional(2), optional(3), optional(4), optional(5)},
@@ -395,6 +405,7 @@ Call draw(Source& s) {
     const bool binary = c.function >= kBinary && c.function <= kBinaryHessian;
     const bool divergence = c.function == kKl || c.function == kJs;
     const bool scores = c.function >= kTopk;
+    const bool calibration = c.function == kFitTemperature || c.function == kCalibration;
     const bool probs = c.function == kCategorical || c.function == kBinary;
     const bool focal = c.function == kSigmoidFocal || c.function == kSigmoidFocalHessian;
     const Shape shape = s.shape();
@@ -405,7 +416,7 @@ Call draw(Source& s) {
     Shape rows = shape;
     if (ndim) rows.erase(rows.begin() + position);
 
-    c.gradient = s.bytes.ConsumeBool() && c.function != kJs;
+    c.gradient = s.bytes.ConsumeBool() && c.function != kJs && c.function != kBrier;
     c.temperature = number(s, {1, 0.5, 3});
     c.smoothing = number(s, {0, 0, 0.1, 1});
     c.hess_scale = number(s, {1, 2});
@@ -424,7 +435,7 @@ Call draw(Source& s) {
                         : s.often() ? Values::tame
                                     : Values::bits;
     c.in[kX] = s.operand(shape, dtype, kind, classes, true);
-    if (class_loss || c.function == kTokens) {
+    if (class_loss || calibration || c.function == kTokens) {
         const bool soft = class_loss && s.below(3) == 0;
         c.in[kTarget] = s.operand(s.near(soft ? shape : rows), s.near(soft ? s.floating() : s.integer()),
                                   Values::labels, classes, true);
@@ -470,6 +481,7 @@ Call draw(Source& s) {
         if (s.seldom()) c.absent = s.below(64);
     } else if (c.function == kLogsumexp || c.function == kEntropy) {
         result(rows, floats);
+    } else if (calibration) {  // writes nothing
     } else if (!(class_loss || binary || divergence) || c.gradient || is_hessian(c.function)) {
         result(shape, floats);
         if (is_hessian(c.function)) result(shape, floats);

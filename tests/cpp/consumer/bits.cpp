@@ -155,6 +155,14 @@ void cases() {
     print("top_logprob", scores.top_logprob);
     print<std::int64_t, T>("top_index", scores.top_index);
 
+    print_loss<T>("brier_score", softloss::brier_score(x, labels, kClasses, {.temperature = 2}));
+    const softloss::TemperatureFit fit = softloss::fit_temperature(x, labels, kClasses, {.weight = &weight});
+    print<double, T>("fit_temperature", {fit.temperature});
+    print<double, T>("loss", {fit.loss});
+    print<double, T>("calibration_error",
+                     {softloss::calibration_error(x, labels, kClasses,
+                                                  {.bins = 4, .norm = softloss::CalibrationNorm::l2})});
+
     // Over views: another axis, broadcasting.
     Tensor<T> transposed({kRows, kClasses}), column({kClasses});
     softloss::softmax(x_.in(), transposed.out(), {.axis = 0, .temperature = 0.7});
