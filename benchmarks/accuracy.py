@@ -151,6 +151,19 @@ def _each_binary(x: np.ndarray[Any, Any], target: float, dtype: str, *options: s
     return calls, [exact.binary_cross_entropy_with_logits(c.x, c.target, pos_weight=pos_weight) for c in calls]
 
 
+def _focal(
+    op: str, x: np.ndarray[Any, Any], target: np.ndarray[Any, Any], dtype: str
+) -> tuple[list[Inputs], list[Any]]:
+    """Each single row or logit, as a mean over one of them; gamma is 2."""
+    calls, true = [], []
+    for one, at in zip(x.astype(dtype), target, strict=True):
+        of_rows = op.startswith("softmax")
+        alone, only = (one[None], np.array([at])) if of_rows else (np.array([one]), np.array([at], dtype))
+        calls.append(Inputs(Case(op, alone.shape, dtype=dtype), alone, only))
+        true.append(exact.pair(getattr(exact, op)(alone, only if of_rows else only == 1, 2)[0]))
+    return calls, true
+
+
 def _dominant(n: int, top: float) -> np.ndarray[Any, Any]:
     return np.concatenate([[top], np.zeros(n - 1)])[None, :]
 
@@ -190,6 +203,9 @@ def _measurements() -> dict[str, Callable[[str], tuple[list[Inputs], list[Any]]]
             "kl_divergence", narrow[:64], narrow[:64] + 1e-3 * narrow[64:128], t
         ),
         "JS, 10 wide, normal x 3": lambda t: _divergence("js_divergence", narrow[:64], narrow[64:128], t),
+        "softmax focal, 10 wide, normal x 3": lambda t: _focal("softmax_focal_loss", narrow[:64], any_label[:64], t),
+        "softmax focal of the largest logit": lambda t: _focal("softmax_focal_loss", few, few.argmax(-1), t),
+        "sigmoid focal, -12 to 12": lambda t: _focal("sigmoid_focal_loss", np.linspace(-12, 12, 49), np.ones(49), t),
         "sigmoid, normal x 3": lambda t: _sigmoid(normal.ravel()[:20000], t),
         "sigmoid, -80 to 80": lambda t: _sigmoid(np.linspace(-80, 80, 20001), t),
         "BCE with logits, target 0, -20 to 3": lambda t: _each_binary(np.linspace(-20, 3, 24), 0, t),

@@ -18,6 +18,7 @@ BACKWARD = ("softmax_backward", "log_softmax_backward")  # of a result and the g
 DIVERGENCES = ("kl_divergence", "js_divergence")  # of two arrays of logits
 TWO_READS = ("binary_cross_entropy", "binary_cross_entropy_with_logits", *BACKWARD, *DIVERGENCES)
 TRANSFORMS = ("softmax", "log_softmax", "sigmoid")
+CALIBRATION = ("fit_temperature", "calibration_error", "brier_score")  # one number of all rows
 SCORES = ("softmax_topk", "token_logprobs")  # a few numbers for each row
 GATHERED = ("nll_loss", "categorical_cross_entropy")  # with labels, they read one element of each row
 TOP = 5  # numbers of a score, without the option k=N
@@ -100,8 +101,9 @@ class Case:
 
     @property
     def has_roof(self) -> bool:
-        """Whether bytes and exponentials limit the case: not if labels are gathered or elements are strided."""
-        return not self.gathers and "stride=2" not in self.options
+        """Whether bytes and exponentials limit the case: not if labels are gathered or elements are strided, or if the
+        array is read several times."""
+        return not self.gathers and "stride=2" not in self.options and self.op != "fit_temperature"
 
     @property
     def exponentials(self) -> int:
@@ -179,6 +181,8 @@ class Data:
             return self._laid_out(3 * self._rng.standard_normal(case.shape, np.float32))
         if case.soft:
             return self._laid_out(self._probabilities(self._rng.standard_normal(case.shape, np.float32)))
+        if case.op in CALIBRATION:  # labels that the logits foretell, as those of a classifier: T is about 2
+            return (self.x + 2 * self._rng.gumbel(size=case.shape)).argmax(case.axis)
         rows = [n for i, n in enumerate(case.shape) if i != case.axis % len(case.shape)]
         if case.op == "sample":
             return self._rng.random(rows)
@@ -250,6 +254,7 @@ def _all_cases() -> list[Case]:
     cases += [Case("binary_cross_entropy_with_logits_grad_hess", (1000000,))]
     cases += [Case(f"sigmoid_focal_loss{kind}", (1000000,)) for kind in ("", "_and_grad", "_grad_hess")]
     cases += [Case(f"softmax_focal_loss{kind}", (100000, 10)) for kind in ("", "_and_grad", "_grad_hess")]
+    cases += [Case(op, shape) for op in CALIBRATION for shape in ((100000, 100), (1000000, 10), (64, 1000))]
     cases += [Case("sigmoid", shape) for shape in ELEMENTWISE]
     for dtype in ("float64", "float16", "bfloat16"):
         cases += [Case(op, shape, dtype=dtype) for op in ("softmax", "cross_entropy") for shape in OTHER_DTYPES]

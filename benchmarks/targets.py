@@ -133,6 +133,8 @@ TARGETS = [
     Target("best peer", 3.0, lambda r: _rows(r, "kl_divergence", "kl_divergence_and_grad")),
     Target("cross_entropy", 1 / 2.2, lambda r: _rows(r, "kl_divergence")),
     Target("best peer", 1.0, lambda r: _rows(r, *DIVERGENCES, "softmax_entropy", "log_normalize")),
+    Target("best peer", 5.0, lambda r: _rows(r, "fit_temperature")),
+    Target("best peer", 2.0, lambda r: _rows(r, "calibration_error", "brier_score")),
     Target("sorted pairs", 100.0, lambda r: str(r.case) == "token_logprobs 1x128256"),
     Target("best peer", 3.0, _large_binary),
     _roof(1.6, _large_binary),

@@ -5,7 +5,7 @@
 A classifier fitted without regularisation is too sure of itself: its probabilities say 0.99 where it is right nine
 times in ten. Dividing its logits by one temperature T > 1 cures most of it and changes no prediction (Guo et al.,
 On calibration of modern neural networks, 2017). T minimises the cross-entropy on data that the classifier has not
-seen. Exits with 1 unless loss and calibration error on a third set are smaller afterwards.
+seen. Exits with 1 unless loss, calibration error and Brier score on a third set are smaller afterwards.
 
 Lives here: the whole recipe, on scikit-learn's bundled digits with noise. Must not: a class library for calibration.
 """
@@ -14,7 +14,6 @@ import sys
 
 import numpy as np
 import softloss
-from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -31,30 +30,11 @@ def load():
     return (images, labels), (halves[0], halves[2]), (halves[1], halves[3])
 
 
-def fit_temperature(logits, labels):
-    """Return the temperature with the smallest cross-entropy."""
-    result = minimize_scalar(
-        lambda log_t: softloss.cross_entropy(logits, labels, temperature=np.exp(log_t)),
-        bounds=(-3, 6),
-        method="bounded",
-    )
-    return float(np.exp(result.x))
-
-
-def calibration_error(logits, labels, temperature, bins=10):
-    """Return the expected calibration error: |confidence - accuracy|, averaged over bins of confidence."""
-    top = softloss.softmax(logits, temperature=temperature)
-    confidence, right = top.max(axis=-1), top.argmax(axis=-1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[place == b].sum() - right[place == b].sum()) for b in range(bins)]
-    return sum(gaps) / len(labels)
-
-
 def main():
     """Fit, calibrate, report, and fail if calibration did not help."""
     (images, labels), held_out, (test_images, test_labels) = load()
     classifier = LogisticRegression(C=1e3, max_iter=2000).fit(images / 16, labels)
-    temperature = fit_temperature(classifier.decision_function(held_out[0] / 16), held_out[1])
+    temperature = softloss.fit_temperature(classifier.decision_function(held_out[0] / 16), held_out[1]).temperature
     logits = classifier.decision_function(test_images / 16)
 
     print(f"accuracy: {np.mean(logits.argmax(axis=-1) == test_labels):.4f}")
@@ -62,9 +42,10 @@ def main():
     figures = {}
     for name, t in (("before", 1.0), ("after", temperature)):
         loss = softloss.cross_entropy(logits, test_labels, temperature=t)
-        error = calibration_error(logits, test_labels, t)
-        figures[name] = np.array([loss, error])
-        print(f"{name:>6}: cross-entropy {loss:.4f}, expected calibration error {error:.4f}")
+        error = softloss.calibration_error(logits, test_labels, bins=10, temperature=t)
+        score = softloss.brier_score(logits, test_labels, temperature=t)
+        figures[name] = np.array([loss, error, score])
+        print(f"{name:>6}: cross-entropy {loss:.4f}, expected calibration error {error:.4f}, Brier score {score:.4f}")
     if not np.all(figures["after"] < figures["before"]):
         sys.exit("the temperature did not help")
 

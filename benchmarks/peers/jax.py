@@ -66,6 +66,17 @@ def losses(case: Case, data: Data) -> dict[str, Callable[..., Any]]:
         q, p = nn.softmax(x, axis), nn.softmax(y, axis)
         return (rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)).sum(axis).mean() / 2
 
+    def softmax_focal_loss(x: Any, y: Any) -> Any:
+        logp = at_label(nn.log_softmax(x, axis), y)
+        return ((1 - jnp.exp(logp)) ** 2 * -logp).mean()
+
+    def sigmoid_focal_loss(x: Any, t: Any) -> Any:
+        logp = nn.log_sigmoid(jnp.where(t == 1, x, -x))
+        return ((1 - jnp.exp(logp)) ** 2 * -logp).mean()
+
+    def brier_score(x: Any, y: Any) -> Any:
+        return ((nn.softmax(x, axis) - nn.one_hot(y, x.shape[axis], axis=axis)) ** 2).sum(axis).mean()
+
     def binary_cross_entropy(p: Any, t: Any) -> Any:
         return -(t * jnp.log(p) + (1 - t) * jnp.log1p(-p)).mean()
 
@@ -78,6 +89,9 @@ def losses(case: Case, data: Data) -> dict[str, Callable[..., Any]]:
         "cross_entropy": cross_entropy,
         "kl_divergence": kl_divergence,
         "js_divergence": js_divergence,
+        "softmax_focal_loss": softmax_focal_loss,
+        "sigmoid_focal_loss": sigmoid_focal_loss,
+        "brier_score": brier_score,
         "nll_loss": nll_loss,
         "categorical_cross_entropy": categorical_cross_entropy,
         "binary_cross_entropy": binary_cross_entropy,

@@ -187,6 +187,26 @@ def sigmoid_focal_loss(x, t):
     return ((1 - p) ** 2 * -np.log(p)).mean()
 
 
+def softmax_focal_loss(x, y, axis=-1):
+    logp = np.take_along_axis(log_softmax(x, axis), np.expand_dims(y, axis), axis)
+    return ((1 - np.exp(logp)) ** 2 * -logp).mean()
+
+
+def brier_score(x, y, axis=-1):
+    p = softmax(x, axis)
+    label = np.expand_dims(y, axis)
+    np.put_along_axis(p, label, np.take_along_axis(p, label, axis) - 1, axis)
+    return np.square(p, out=p).sum(axis).mean()
+
+
+def calibration_error(x, y, axis=-1):
+    """The usual 15 bins, by counting."""
+    p = softmax(x, axis)
+    confidence, right = p.max(axis), p.argmax(axis) == y
+    place = np.ceil(confidence * 15).astype(np.intp)
+    return abs(np.bincount(place.ravel(), (right - confidence).ravel())).sum() / y.size
+
+
 # ---- options, and operations that have them: into fresh memory only ------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cases import Case, Data
-from scipy import special
+from scipy import optimize, special
 
 from .numpy import call, nll_loss
 from .statement import Statements, statements
@@ -15,6 +15,15 @@ def compute(case: Case, data: Data, threads: int) -> Statements:
 
     def binary_cross_entropy_with_logits(x, t):
         return ((1 - t) * x - special.log_expit(x)).mean()
+
+    def fit_temperature(x, y, axis):
+        """Brent's method on the loss, between the temperatures that a classifier may have."""
+
+        def loss(t):
+            return cross_entropy(x / t, y, axis)
+
+        found = optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-6})
+        return found.x, found.fun
 
     if "b" in case.options:
         return statements(f"f(x, {case.axis}, b)", f=special.logsumexp, x=data.x, b=data.b)
@@ -29,6 +38,7 @@ def compute(case: Case, data: Data, threads: int) -> Statements:
         "log_softmax": special.log_softmax,
         "logsumexp": special.logsumexp,
         "cross_entropy": cross_entropy,
+        "fit_temperature": fit_temperature,
         "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     }
     return call(case, data, functions[case.op], has_out=False) if case.op in functions else {}

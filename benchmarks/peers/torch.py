@@ -65,7 +65,13 @@ def loss_of(case: Case, data: Data, names: dict[str, Any], tensor: Callable[[Any
     """The loss as a function of logits and target, in the form that F's functions take: their class axis is fixed."""
     if case.base in DIVERGENCES:
         return {"kl_divergence": kl_divergence, "js_divergence": js_divergence}[case.base], names
-    loss = {"sigmoid_focal_loss": sigmoid_focal_loss, "softmax_focal_loss": softmax_focal_loss}.get(case.base)
+    loss = {
+        "sigmoid_focal_loss": sigmoid_focal_loss,
+        "softmax_focal_loss": softmax_focal_loss,
+        "fit_temperature": fit_temperature,
+        "calibration_error": calibration_error,
+        "brier_score": brier_score,
+    }.get(case.base)
     if loss is not None:
         return loss, names
     loss = getattr(F, case.base, None)
@@ -120,6 +126,33 @@ def sigmoid_focal_loss(x, y):
 def softmax_focal_loss(x, y):
     logp = x.log_softmax(-1).gather(-1, y.unsqueeze(-1))
     return ((1 - logp.exp()) ** 2 * -logp).mean()
+
+
+def fit_temperature(x, y):
+    """L-BFGS on autograd's gradient, as temperature scaling is usually written."""
+    t = library.ones(1, requires_grad=True)
+    optimizer = library.optim.LBFGS([t], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(x / t, y)
+        loss.backward()
+        return loss
+
+    loss = optimizer.step(closure)
+    return t, loss
+
+
+def calibration_error(x, y):
+    """The usual 15 bins."""
+    confidence, answer = library.softmax(x, -1).max(-1)
+    place = library.ceil(confidence * 15).long()
+    return library.bincount(place, (answer == y).to(x.dtype) - confidence).abs().sum() / y.numel()
+
+
+def brier_score(x, y):
+    p = library.softmax(x, -1)
+    return (p - F.one_hot(y, x.shape[-1])).square().sum(-1).mean()
 
 
 def transform_with_arguments(case: Case, data: Data, made: Callable[..., Statements]) -> Statements:

@@ -216,6 +216,14 @@ TokenOptions tokens_of_c(const softloss_token_options* options) {
             .ignore_index = ignored(c.ignore, c.ignore_index)};
 }
 
+CalibrationNorm norm_of_c(std::int32_t norm) {
+    if (norm < SOFTLOSS_NORM_L1 || norm > SOFTLOSS_NORM_MAX)
+        throw std::invalid_argument("norm = " + std::to_string(norm) + " is not a softloss_calibration_norm");
+    return static_cast<CalibrationNorm>(norm);
+}
+static_assert(static_cast<int>(CalibrationNorm::l1) == SOFTLOSS_NORM_L1);
+static_assert(static_cast<int>(CalibrationNorm::max) == SOFTLOSS_NORM_MAX);
+
 /// Calls f(x, target, options, losses), for losses over classes, divergences, and binary losses.
 template <class Options, class F, class COptions>
 softloss_status loss_of(F f, const char* name, const softloss_array* x, const softloss_array* target,
@@ -318,6 +326,17 @@ void softloss_divergence_options_init(softloss_divergence_options* options) {
                 SOFTLOSS_AUTO};
 }
 
+void softloss_temperature_options_init(softloss_temperature_options* options) {
+    if (!options) return;
+    const TemperatureOptions d;
+    *options = {nullptr, nullptr, d.ignore_index.value(), d.axis, 1};
+}
+void softloss_calibration_options_init(softloss_calibration_options* options) {
+    if (!options) return;
+    const CalibrationOptions d;
+    *options = {nullptr, d.bins, d.ignore_index.value(),           d.temperature,
+                d.axis,  1,      static_cast<std::int32_t>(d.norm)};
+}
 void softloss_hessian_options_init(softloss_hessian_options* options) {
     if (!options) return;
     const HessianOptions d;
@@ -436,6 +455,12 @@ softloss_status softloss_js_divergence(const softloss_array* logits, const softl
                                        const softloss_mutable_array* losses) {
     return loss_of<DivergenceOptionsOfC>(Divergence(js_divergence), "logits", logits, target_logits, options,
                                          loss, losses);
+}
+
+softloss_status softloss_brier_score(const softloss_array* logits, const softloss_array* target,
+                                     const softloss_class_loss_options* options, double* loss,
+                                     const softloss_mutable_array* losses) {
+    return loss_of<ClassOptions>(ClassLoss(brier_score), "logits", logits, target, options, loss, losses);
 }
 
 softloss_status softloss_cross_entropy_and_grad(const softloss_array* logits, const softloss_array* target,
@@ -593,6 +618,39 @@ softloss_status softloss_sample(const softloss_array* logits, const softloss_arr
                 .top_p = o.top_p,
                 .min_p = o.min_p,
                 .where = where.get()});
+    });
+}
+
+softloss_status softloss_fit_temperature(const softloss_array* logits, const softloss_array* target,
+                                         const softloss_temperature_options* options,
+                                         softloss_temperature_fit* fit) {
+    return guarded([&] {
+        if (!fit) throw std::invalid_argument("fit is NULL");
+        const In in("logits", logits), labels("target", target);
+        const auto o = given(options, softloss_temperature_options_init);
+        const Array weight("weight", o.weight), sample_weight("sample_weight", o.sample_weight);
+        const TemperatureFit found = fit_temperature(*in, *labels,
+                                                     {.axis = o.axis,
+                                                      .weight = weight.get(),
+                                                      .sample_weight = sample_weight.get(),
+                                                      .ignore_index = ignored(o.ignore, o.ignore_index)});
+        *fit = {found.temperature, found.loss, found.at_bound};
+    });
+}
+softloss_status softloss_calibration_error(const softloss_array* logits, const softloss_array* target,
+                                           const softloss_calibration_options* options, double* error) {
+    return guarded([&] {
+        if (!error) throw std::invalid_argument("error is NULL");
+        const In in("logits", logits), labels("target", target);
+        const auto o = given(options, softloss_calibration_options_init);
+        const Array sample_weight("sample_weight", o.sample_weight);
+        *error = calibration_error(*in, *labels,
+                                   {.axis = o.axis,
+                                    .bins = o.bins,
+                                    .norm = norm_of_c(o.norm),
+                                    .temperature = o.temperature,
+                                    .sample_weight = sample_weight.get(),
+                                    .ignore_index = ignored(o.ignore, o.ignore_index)});
     });
 }
 

@@ -303,6 +303,18 @@ void check_target_shape(const TensorView& x, const TensorView& target, int axis,
          digits_of(axis) + ", got " + to_string(target.shape) + hint);
 }
 
+void check_weights(const TensorView* weight, int64_t classes, const TensorView* sample_weight,
+                   std::span<const int64_t> row_shape) {
+    if (weight && !(weight->ndim() == 1 && weight->shape[0] == classes)) {
+        fail("weight must have shape (" + std::to_string(classes) + ",), one per class, got " +
+             to_string(weight->shape));
+    }
+    if (sample_weight && !same_shape(sample_weight->shape, row_shape)) {
+        fail("sample_weight must have shape " + to_string(row_shape) + ", got " +
+             to_string(sample_weight->shape));
+    }
+}
+
 int64_t check_labels(const TensorView& target, int64_t classes, std::optional<int64_t> ignore) {
     const int64_t size = checked_size(target.shape), item = size_of(target.dtype);
     const bool adjacent =
@@ -381,6 +393,15 @@ void check_unit(const char* name, const TensorView& view, DType computed) {
     if (computed == DType::float64) check(double{});
     else check(float{});
     if (bad) fail_outside(name, view, computed);
+}
+
+void check_not_negative(const char* name, const TensorView* view) {
+    if (!view) return;
+    for_each_element(view->shape, view->strides, [&](int64_t i, int64_t offset) {
+        const double value = element<double>(*view, offset);
+        if (value < 0) fail(name + place_of(i, view->shape) + " = " + text_of(value) + " is negative");
+        return true;
+    });
 }
 
 void check_hard(const char* name, const TensorView& view) {

@@ -72,6 +72,11 @@ void check_classes(const TensorView& x, int axis, const char* name);
 /// probabilities).
 void check_target_shape(const TensorView& x, const TensorView& target, int axis, const char* name);
 
+/// Rejects class weights that are not one per class, and sample weights that are not one per row; both may be
+/// null.
+void check_weights(const TensorView* weight, int64_t classes, const TensorView* sample_weight,
+                   std::span<const int64_t> row_shape);
+
 // ---- outputs and overlap ----------------------------------------------------------------------------------
 
 /// True if an element of a shares a byte with one of b. Exact for all usual arrays, slices and fields of one
@@ -120,6 +125,8 @@ int64_t check_labels(const TensorView& target, int64_t classes, std::optional<in
 double unit_slack(DType dtype, DType computed);
 /// Rejects elements outside [0, 1], before anything is written.
 void check_unit(const char* name, const TensorView& view, DType computed);
+/// Rejects elements below 0; view may be null.
+void check_not_negative(const char* name, const TensorView* view);
 /// Rejects elements other than 0 and 1.
 void check_hard(const char* name, const TensorView& view);
 /// Rejects elements outside [0, 1] at the class indices. For losses that read no other elements.

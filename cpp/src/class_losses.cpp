@@ -6,7 +6,8 @@
 //   plain       logits against class indices without smoothing, the usual case: the class_loss kernels, or
 //               focal_loss
 //   soft        a distribution over the classes (soft targets, labels with smoothing, or that of other
-//               logits): the kernels of two operands, soft_loss, prob_loss, log_prob_loss, those of divergences
+//               logits; of the Brier score, labels): the kernels of two operands, soft_loss, prob_loss,
+//               log_prob_loss, brier_score, those of divergences
 //   label only  probabilities or log-probabilities against class indices: a loss needs only the element at the
 //               label. The gradient, 0 at all other classes, comes from the kernels of two operands
 //
@@ -18,15 +19,15 @@
 #include <optional>
 #include <type_traits>
 
-#include "batches.hpp"
 #include "checks.hpp"
+#include "class_rows.hpp"
 
 namespace softloss {
 namespace {
 
-/// Cross-entropies by what they are computed from; the focal loss; divergences, whose target is an array of
-/// logits.
-enum class LossKind { logits, log_probs, probs, focal, kl_divergence, js_divergence };
+/// Cross-entropies by what they are computed from; the focal loss; the Brier score; divergences, whose target
+/// is an array of logits.
+enum class LossKind { logits, log_probs, probs, focal, brier, kl_divergence, js_divergence };
 
 bool is_divergence(LossKind kind) {
     return kind == LossKind::kl_divergence || kind == LossKind::js_divergence;
@@ -38,10 +39,6 @@ const char* target_name(LossKind kind) {
 /// The operands of a plan, which index its strides and offsets. kRow is the array of losses, or else a double
 /// for each row in C order: its offset divided by 8 is the index of the row.
 enum Operands { kLogits, kRow, kGrad, kTarget, kSampleWeight, kHess };
-
-/// Rows that keep a partial sum of losses: a fixed number, so that the total does not depend on the number of
-/// threads. It is also the most rows that a task takes.
-constexpr int64_t kRows = 1024;
 
 struct Gradients {
     const MutableTensorView* grad = nullptr;
@@ -126,85 +123,22 @@ struct RowLosses {
 
 // ---- labels -----------------------------------------------------------------------------------------------
 
-struct LabelCounts {
-    int64_t ignored = 0;
-    bool bad = false;  ///< a label is out of range; it is replaced by 0
-};
-
 /// Reads the labels of `rows` rows; ignored ones become -1.
 LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
-    const std::optional<int64_t>& ignore = c.options.ignore_index;
-    LabelCounts counts;
-    load_labels(c.target, at[kTarget], c.plan.row_stride[kTarget], rows, ignore, label);
-    if (all_classes(label, rows, c.plan.n, ignore)) return counts;
-    for (int64_t r = 0; r < rows; ++r) {
-        const bool ignored = label[r] == ignore, outside = label[r] < 0 || label[r] >= c.plan.n;
-        counts.ignored += ignored;
-        counts.bad |= outside && !ignored;
-        label[r] = ignored ? -1 : outside ? 0 : label[r];
-    }
-    return counts;
+    return softloss::gather_labels(c.target, at[kTarget], c.plan.row_stride[kTarget], c.plan.n,
+                                   c.options.ignore_index, rows, label);
+}
+
+/// The weights of rows (softloss::fill_norms).
+void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
+                double* norm, double* rest) {
+    softloss::fill_norms({c.options.weight, c.options.sample_weight, c.plan.row_stride[kSampleWeight]},
+                         at[kSampleWeight], rows, c.indices() ? label : nullptr, sample, norm, rest);
 }
 
 /// Probabilities outside [0, 1] by rounding become 0 or 1; NaN stays.
 double in_unit(double p) {
     return p > 1 ? 1 : p < 0 ? 0 : p;
-}
-
-/// result[r] = f(element at the label of row r, label), for rows at data + r * row_stride whose elements are
-/// `axis_stride` bytes apart. A row without a label (-1) gives its element of class 0.
-template <class F>
-void read_at_labels(const TensorView& view, const char* data, int64_t row_stride, int64_t axis_stride,
-                    const int64_t* label, int64_t rows, double* result, F f) {
-    // Prefetch distance: 64 rows. Rows further apart than a cache line are not prefetched.
-    const int64_t distance = std::abs(row_stride) <= 64 ? 64 * row_stride : 0;
-    const auto read_with = [&](auto element) {
-        for (int64_t r = 0; r < rows; ++r) {
-            const char* const p = data + r * row_stride + std::max<int64_t>(label[r], 0) * axis_stride;
-            __builtin_prefetch(p + distance);
-            result[r] = f(element(p), label[r]);
-        }
-    };
-    if (view.dtype == DType::float32 && !view.swapped)
-        return read_with([](const char* p) { return static_cast<double>(read<float>(p, false)); });
-    if (view.dtype == DType::float64 && !view.swapped)
-        return read_with([](const char* p) { return read<double>(p, false); });
-    read_with([&](const char* p) {
-        double value;
-        gather(p, 0, 1, view.dtype, view.swapped, &value);
-        return value;
-    });
-}
-
-/// sample: the sample weight of each row, 0 if ignored. norm: the row's weight in the mean, sample weight
-/// times class weight of the label. rest: the rounding error of norm; may be null.
-void fill_norms(const ClassLoss& c, const Strides& at, int64_t rows, const int64_t* label, double* sample,
-                double* norm, double* rest) {
-    if (!c.weighted()) {
-        for (int64_t r = 0; r < rows; ++r) sample[r] = norm[r] = c.indices() && label[r] < 0 ? 0 : 1;
-        return;  // nobody asks for `rest` then
-    }
-    if (c.options.sample_weight) {
-        const TensorView& view = *c.options.sample_weight;
-        gather(static_cast<const char*>(view.data) + at[kSampleWeight], c.plan.row_stride[kSampleWeight],
-               rows, view.dtype, view.swapped, sample);
-    } else {
-        std::fill(sample, sample + rows, 1);
-    }
-    if (c.indices() && c.options.weight) {
-        const TensorView& view = *c.options.weight;
-        read_at_labels(view, static_cast<const char*>(view.data), 0, view.strides[0], label, rows, norm,
-                       [](double weight, int64_t) { return weight; });
-    } else {
-        std::fill(norm, norm + rows, 1);
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-        const bool kept = !c.indices() || label[r] >= 0;
-        if (!kept) sample[r] = 0;
-        const double weight = norm[r];
-        norm[r] = weight == 0 || sample[r] == 0 ? 0 : weight * sample[r];
-        if (rest) rest[r] = norm[r] == 0 ? 0 : std::fma(weight, sample[r], -norm[r]);
-    }
 }
 
 // ---- logits against class indices -------------------------------------------------------------------------
@@ -333,6 +267,7 @@ PairedKernel kernel_of(const StorageKernels& kernels, LossKind kind) {
         case LossKind::probs: return kernels.prob_loss;
         case LossKind::kl_divergence: return kernels.kl_divergence;
         case LossKind::js_divergence: return kernels.js_divergence;
+        case LossKind::brier: return kernels.brier_score;
         case LossKind::focal: break;  // has no distribution over the classes
     }
     return nullptr;
@@ -455,11 +390,6 @@ void losses_at_labels(const ClassLoss& c, const Strides& at, int64_t rows, const
     for (int64_t r = 0; r < rows; ++r) loss[r] = in_unit(loss[r]);
     active_table().log(loss, loss, rows);
     for (int64_t r = 0; r < rows; ++r) loss[r] = 0 - loss[r];
-}
-
-/// The sum kernel, without its call for a single value: the result is the same.
-Sum sum_of(const double* x, int64_t n) {
-    return n == 1 ? Sum{0 + *x} : active_table().f64.sum(x, n);
 }
 
 // ---- all rows ---------------------------------------------------------------------------------------------
@@ -632,7 +562,7 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     } else {
         if (c.target.dtype == DType::boolean)
             fail("target must hold class indices or probabilities, got bool");
-        if (c.kind == LossKind::focal && !c.indices())
+        if ((c.kind == LossKind::focal || c.kind == LossKind::brier) && !c.indices())
             fail("target must hold class indices (integers), got class probabilities");
         check_target_shape(x, c.target, c.axis, c.name);
     }
@@ -642,14 +572,7 @@ void prepare(ClassLoss& c, const MutableTensorView* losses) {
     check_temperature(options.temperature);
     const Dims row_shape = without_axis(x.shape, c.axis);
     c.rows = checked_size(row_shape);
-    if (options.weight && !(options.weight->ndim() == 1 && options.weight->shape[0] == classes)) {
-        fail("weight must have shape (" + std::to_string(classes) + ",), one per class, got " +
-             to_string(options.weight->shape));
-    }
-    if (options.sample_weight && !same_shape(options.sample_weight->shape, row_shape)) {
-        fail("sample_weight must have shape " + to_string(row_shape) + ", got " +
-             to_string(options.sample_weight->shape));
-    }
+    check_weights(options.weight, classes, options.sample_weight, row_shape);
     check_losses(losses, row_shape);
     check_gradient(c, c.gradients.grad, "grad_out");
     check_gradient(c, c.gradients.hess, "hess_out");
@@ -713,6 +636,7 @@ ClassLossOptions options_of(LossKind kind, const TensorView& x, const ClassLossO
     options.compute_dtype = resolved(given.compute_dtype, x);
     if (kind == LossKind::log_probs || kind == LossKind::probs || kind == LossKind::focal)
         options.label_smoothing = 0, options.temperature = 1;
+    if (kind == LossKind::brier) options.label_smoothing = 0;
     if (kind == LossKind::focal) check_gamma(given.gamma);
     return options;
 }
@@ -722,7 +646,8 @@ ClassLossOptions options_of(LossKind kind, const TensorView& x, const ClassLossO
                                     const MutableTensorView* losses_, const MutableTensorView* grad_) {
     const bool keep_rows = given.reduction == Reduction::none, mean = given.reduction == Reduction::mean;
     check_reduction(given.reduction, losses_);
-    const Input x_in(name, x_), target_in(target_name(kind), target_), weight("weight", given.weight),
+    const Input x_in(name, x_), target_in(target_name(kind), target_),
+        weight("weight", kind == LossKind::brier ? nullptr : given.weight),
         sample_weight("sample_weight", given.sample_weight);
     const Output losses_out("losses", keep_rows ? losses_ : nullptr), grad_out("grad_out", grad_);
     const TensorView &x = *x_in, &target = *target_in;
@@ -836,6 +761,12 @@ double categorical_cross_entropy_and_grad(const TensorView& probs, const TensorV
                                           const MutableTensorView* losses) {
     const DefaultFloatMode mode;
     return class_loss(LossKind::probs, "probs", probs, target, options, losses, &grad);
+}
+
+double brier_score(const TensorView& logits, const TensorView& target, const ClassLossOptions& options,
+                   const MutableTensorView* losses) {
+    const DefaultFloatMode mode;
+    return class_loss(LossKind::brier, "logits", logits, target, options, losses, nullptr);
 }
 
 double kl_divergence(const TensorView& logits, const TensorView& target_logits,

@@ -10,12 +10,13 @@ array([[0.659, 0.242, 0.099],
 >>> print(softloss.cross_entropy(logits, [0, 1]).round(4))
 0.3788
 
-Transforms: `softmax`, `log_softmax`, `logsumexp`, `log_normalize`, `sigmoid`, `log_sigmoid`. Losses: `cross_entropy` on
-logits, `nll_loss` on log-probabilities, `categorical_cross_entropy` on probabilities, and for binary targets
+Transforms: `softmax`, `log_softmax`, `logsumexp`, `log_normalize`, `sigmoid`, `log_sigmoid`. Losses: `cross_entropy`
+on logits, `nll_loss` on log-probabilities, `categorical_cross_entropy` on probabilities, and for binary targets
 `binary_cross_entropy_with_logits` and `binary_cross_entropy`; `softmax_focal_loss` and `sigmoid_focal_loss` give less
-weight to what is classified well. Of two arrays of logits: `kl_divergence` and `js_divergence`. The last layer and its
-loss, in bounded memory: `linear_cross_entropy`. `softloss.boosting` makes objectives for XGBoost and LightGBM of the
-losses, and `softloss.special` has SciPy's signatures. The rules for all functions are in `softloss.functional`.
+weight to what is classified well. Of two arrays of logits: `kl_divergence` and `js_divergence`. Calibration:
+`fit_temperature`, `calibration_error`, `brier_score`. The last layer and its loss, in bounded memory:
+`linear_cross_entropy`. `softloss.boosting` makes objectives for XGBoost and LightGBM of the losses, and
+`softloss.special` has SciPy's signatures. The rules for all functions are in `softloss.functional`.
 
 Lives here: the public names, the setting of threads, the report of the build. Must not: functions on arrays.
 """
@@ -41,6 +42,7 @@ from softloss.functional import (
     LogNormalized,
     LossGrad,
     Sample,
+    TemperatureFit,
     TokenScores,
     TopK,
     binary_cross_entropy,
@@ -48,11 +50,14 @@ from softloss.functional import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_and_grad,
     binary_cross_entropy_with_logits_grad_hess,
+    brier_score,
+    calibration_error,
     categorical_cross_entropy,
     categorical_cross_entropy_and_grad,
     cross_entropy,
     cross_entropy_and_grad,
     cross_entropy_grad_hess,
+    fit_temperature,
     js_divergence,
     kl_divergence,
     kl_divergence_and_grad,
@@ -94,6 +99,7 @@ __all__ = [
     "LogNormalized",
     "LossGrad",
     "Sample",
+    "TemperatureFit",
     "TokenScores",
     "TopK",
     "__version__",
@@ -103,12 +109,15 @@ __all__ = [
     "binary_cross_entropy_with_logits_and_grad",
     "binary_cross_entropy_with_logits_grad_hess",
     "boosting",
+    "brier_score",
+    "calibration_error",
     "categorical_cross_entropy",
     "categorical_cross_entropy_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
     "cross_entropy_grad_hess",
     "empty_cache",
+    "fit_temperature",
     "get_num_threads",
     "js_divergence",
     "kl_divergence",

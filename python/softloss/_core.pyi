@@ -148,6 +148,17 @@ def cross_entropy_grad_hess(
     result: type[_R],
     /,
 ) -> _R: ...
+def brier_score(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    temperature: float,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    reduction: str,
+    empty: float,
+    /,
+) -> NDArray[Any] | np.floating[Any]: ...
 def kl_divergence(
     logits: ArrayLike,
     target_logits: ArrayLike,
@@ -345,6 +356,27 @@ def sample(
 def softmax_entropy(
     logits: ArrayLike, axis: int, temperature: float, dtype: DTypeLike | None, /
 ) -> NDArray[Any] | np.floating[Any]: ...
+def fit_temperature(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    result: type[_R],
+    /,
+) -> _R: ...
+def calibration_error(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    bins: int,
+    norm: str,
+    temperature: float,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    /,
+) -> np.float64: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
 def set_cache_limit(nbytes: int, /) -> None: ...

@@ -76,18 +76,32 @@ bool flag(const char* argument, py::handle value) {
     return result != 0;
 }
 
+namespace {
+/// The characters of a str; none if it is no str, or if it holds half of a surrogate pair.
+std::string_view name_in(py::handle value) {
+    if (!PyUnicode_Check(value.ptr())) return {};
+    Py_ssize_t size = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
+    if (!text) PyErr_Clear();
+    return {text, static_cast<std::size_t>(text ? size : 0)};
+}
+}  // namespace
+
 Reduction reduction_of(py::handle value) {
-    if (PyUnicode_Check(value.ptr())) {
-        Py_ssize_t size = 0;
-        const char* const text = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
-        if (!text) PyErr_Clear();  // half of a surrogate pair
-        const std::string_view name(text, text ? size : 0);
-        if (name == "mean") return Reduction::mean;
-        if (name == "none") return Reduction::none;
-        if (name == "sum") return Reduction::sum;
-    }
+    const std::string_view name = name_in(value);
+    if (name == "mean") return Reduction::mean;
+    if (name == "none") return Reduction::none;
+    if (name == "sum") return Reduction::sum;
     throw py::value_error("reduction must be 'none', 'mean' or 'sum', got " +
                           py::repr(value).cast<std::string>());
+}
+
+CalibrationNorm calibration_norm_of(py::handle value) {
+    const std::string_view name = name_in(value);
+    if (name == "l1") return CalibrationNorm::l1;
+    if (name == "l2") return CalibrationNorm::l2;
+    if (name == "max") return CalibrationNorm::max;
+    throw py::value_error("norm must be 'l1', 'l2' or 'max', got " + py::repr(value).cast<std::string>());
 }
 
 // Losses of float16 and bfloat16 are float32. So float64 is computed in double and everything else in float.

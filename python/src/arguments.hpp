@@ -25,6 +25,7 @@ double number(const char* argument, py::handle value);
 std::optional<std::int64_t> ignore_index_of(py::handle value);
 bool flag(const char* argument, py::handle value);
 Reduction reduction_of(py::handle value);
+CalibrationNorm calibration_norm_of(py::handle value);
 /// The dtype that a loss is computed in: `dtype`, or else that of x, but at least float32.
 DType loss_dtype(const Array& x, py::handle dtype);
 

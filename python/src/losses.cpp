@@ -80,6 +80,28 @@ struct ClassHessian : ClassOperands {
     }
 };
 
+/// Arguments of the Brier score: logits, target, axis, temperature, sample_weight, ignore_index, reduction,
+/// empty.
+struct Brier {
+    using Options = ClassLossOptions;
+
+    Array x, target;
+    Optional sample_weight;
+    Options options;
+
+    explicit Brier(Arguments a)
+        : x("logits", a[0]), target("target", a[1]), sample_weight("sample_weight", a[4]) {
+        options.axis = axis_of(a[2]);
+        check_class_target(x, target, options.axis, Targets::indices);
+        options.temperature = number("temperature", a[3]);
+        options.ignore_index = ignore_index_of(a[5]);
+        options.reduction = reduction_of(a[6]);
+        options.empty = number("empty", a[7]);
+        options.compute_dtype = loss_dtype(x, py::none());
+    }
+    Shape shape_of_losses() const { return shape_of_rows(x, options.axis); }
+};
+
 /// Arguments of divergences: logits, target_logits, axis, sample_weight, temperature; then `rest`.
 struct Divergence {
     using Options = DivergenceOptions;
@@ -186,6 +208,15 @@ py::object loss(Arguments a) {
                    [&](const MutableTensorView* losses) { return function(x, target, l.options, losses); });
 }
 
+/// Arguments: those of Brier.
+py::object brier_score_(Arguments a) {
+    Brier b(a);
+    b.options.sample_weight = b.sample_weight.get();
+    const TensorView x = b.x.view(), target = b.target.view();
+    return loss_of(
+        b, [&](const MutableTensorView* losses) { return brier_score(x, target, b.options, losses); });
+}
+
 /// Arguments: those of Loss, grad_out, and the type of the result, LossGrad.
 template <class Loss, InputKind kind, GradientFunction<typename Loss::Options> function>
 py::object loss_and_grad(Arguments a) {
@@ -228,6 +259,7 @@ PyMethodDef kMethods[] = {
     method<loss_and_grad<ClassLoss, kProbs, categorical_cross_entropy_and_grad>, 11>(
         "categorical_cross_entropy_and_grad"),
     method<grad_hess<ClassHessian, cross_entropy_grad_hess>, 12>("cross_entropy_grad_hess"),
+    method<brier_score_, 8>("brier_score"),
     method<loss<Divergence, kLogits, kl_divergence>, 8>("kl_divergence"),
     method<loss<Divergence, kLogits, js_divergence>, 8>("js_divergence"),
     method<loss_and_grad<Divergence, kLogits, kl_divergence_and_grad>, 10>("kl_divergence_and_grad"),

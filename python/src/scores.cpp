@@ -1,4 +1,4 @@
-// The scores of rows as methods of _core.
+// The scores of rows, and their calibration, as methods of _core.
 //
 // Lives here: which argument is which option, the shape of each result. Must not: how arguments are read
 // (arguments.hpp), defaults and documentation (functional.py).
@@ -88,11 +88,52 @@ py::object softmax_entropy_(Arguments a) {
     return entropy.object();
 }
 
+/// logits, target, axis, weight, sample_weight, ignore_index, and the type of the result, TemperatureFit. The
+/// warning comes after the GIL is held again.
+py::object fit_temperature_(Arguments a) {
+    const Array x("logits", a[0]), target("target", a[1]);
+    TemperatureOptions options;
+    options.axis = axis_of(a[2]);
+    check_class_target(x, target, options.axis, Targets::indices);
+    Optional weight("weight", a[3]), sample_weight("sample_weight", a[4]);
+    options.ignore_index = ignore_index_of(a[5]);
+    options.weight = weight.get();
+    options.sample_weight = sample_weight.get();
+    const TensorView in = x.view(), labels = target.view();
+    const TemperatureFit fit = without_gil(x.size(), [&] { return fit_temperature(in, labels, options); });
+    if (fit.at_bound &&
+        PyErr_WarnEx(PyExc_RuntimeWarning,
+                     "the cross-entropy has no minimum at a temperature within 0.001 .. 1000: "
+                     "fit_temperature returns the end of this range where it is lower",
+                     1) != 0)
+        throw py::error_already_set();
+    return named(a[6], scalar(fit.temperature, DType::float64), scalar(fit.loss, DType::float64));
+}
+
+/// logits, target, axis, bins, norm, temperature, sample_weight, ignore_index
+py::object calibration_error_(Arguments a) {
+    const Array x("logits", a[0]), target("target", a[1]);
+    CalibrationOptions options;
+    options.axis = axis_of(a[2]);
+    check_class_target(x, target, options.axis, Targets::indices);
+    options.bins = count_of("bins", a[3]);
+    options.norm = calibration_norm_of(a[4]);
+    options.temperature = number("temperature", a[5]);
+    Optional sample_weight("sample_weight", a[6]);
+    options.ignore_index = ignore_index_of(a[7]);
+    options.sample_weight = sample_weight.get();
+    const TensorView in = x.view(), labels = target.view();
+    return scalar(without_gil(x.size(), [&] { return calibration_error(in, labels, options); }),
+                  DType::float64);
+}
+
 PyMethodDef kMethods[] = {
     method<softmax_topk_, 5>("softmax_topk"),
     method<token_logprobs_, 7>("token_logprobs"),
     method<sample_, 9>("sample"),
     method<softmax_entropy_, 4>("softmax_entropy"),
+    method<fit_temperature_, 7>("fit_temperature"),
+    method<calibration_error_, 8>("calibration_error"),
     kEndOfMethods,
 };
 

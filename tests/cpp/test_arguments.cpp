@@ -188,6 +188,9 @@ TEST_CASE("errors of ranges name the argument; their classes lie along the last 
     refused("logits", [&] { (void)softloss::softmax_focal_loss(five, labels, 2); });
     refused("logits", [&] { (void)softloss::softmax_focal_loss_and_grad(five, labels, 2); });
     refused("logits", [&] { (void)softloss::softmax_focal_loss_grad_hess(five, labels, 2); });
+    refused("logits", [&] { (void)softloss::brier_score(five, labels, 2); });
+    refused("logits", [&] { (void)softloss::fit_temperature(five, labels, 2); });
+    refused("logits", [&] { (void)softloss::calibration_error(five, labels, 2); });
     const auto other_axis = [](auto call) {
         CHECK_THROWS_WITH_AS(
             call(), "axis must be -1 or 1 (the last) for a range of rows, got 0; pass views for other axes",
@@ -202,6 +205,9 @@ TEST_CASE("errors of ranges name the argument; their classes lie along the last 
     other_axis([&] { (void)softloss::softmax_focal_loss(x, labels, 2, {.axis = 0}); });
     other_axis([&] { (void)softloss::softmax_focal_loss_and_grad(x, labels, 2, {.axis = 0}); });
     other_axis([&] { (void)softloss::softmax_focal_loss_grad_hess(x, labels, 2, {.axis = 0}); });
+    other_axis([&] { (void)softloss::brier_score(x, labels, 2, {.axis = 0}); });
+    other_axis([&] { (void)softloss::fit_temperature(x, labels, 2, {.axis = 0}); });
+    other_axis([&] { (void)softloss::calibration_error(x, labels, 2, {.axis = 0}); });
     CHECK(softloss::cross_entropy(x, labels, 2, {.axis = 1}) == softloss::cross_entropy(x, labels, 2));
 }
 
@@ -536,11 +542,29 @@ TEST_CASE("C: a NULL in a struct is an error that names the array") {
     refused(softloss_categorical_cross_entropy(&x, &target, nullptr, nullptr, nullptr), "loss is NULL");
     refused(softloss_binary_cross_entropy(&x, &x, nullptr, nullptr, nullptr), "loss is NULL");
     refused(softloss_binary_cross_entropy_with_logits(&x, &x, nullptr, nullptr, nullptr), "loss is NULL");
+    // Calibration.
+    refused(softloss_brier_score(&x, &target, nullptr, nullptr, nullptr), "loss is NULL");
+    refused(softloss_fit_temperature(&x, &target, nullptr, nullptr), "fit is NULL");
+    refused(softloss_calibration_error(&x, &target, nullptr, nullptr), "error is NULL");
+    softloss_calibration_options bins;
+    softloss_calibration_options_init(&bins);
+    CHECK(bins.bins == 15);
+    bins.norm = 3;
+    refused(softloss_calibration_error(&x, &target, &bins, &loss),
+            "norm = 3 is not a softloss_calibration_norm");
+    bins.norm = -1;
+    refused(softloss_calibration_error(&x, &target, &bins, &loss),
+            "norm = -1 is not a softloss_calibration_norm");
+    bins.norm = SOFTLOSS_NORM_MAX, bins.bins = 0;
+    refused(softloss_calibration_error(&x, &target, &bins, &loss),
+            "bins must be between 1 and 16777216, got 0");
     // Only the gradient is computed.
     CHECK(softloss_cross_entropy_and_grad(&x, &target, &to, nullptr, nullptr, nullptr) == SOFTLOSS_OK);
     // NULL for every array is no crash.
     softloss_transform_options_init(nullptr);
     softloss_token_options_init(nullptr);
+    softloss_temperature_options_init(nullptr);
+    softloss_calibration_options_init(nullptr);
     CHECK(softloss_as_input(nullptr).data == nullptr);
     refused(softloss_token_logprobs(&x, &target, nullptr, nullptr), "out is NULL");
     refused(softloss_set_isa(nullptr), "name is NULL");

@@ -165,9 +165,12 @@ Array filled(const Case& c, DType dtype, const Shape& shape, std::uint64_t seed,
 
 // ---- a case, computed -------------------------------------------------------------------------------------
 
+bool is_calibration(const Case& c) {
+    return c.is("fit_temperature") || c.is("calibration_error");
+}
 bool takes_classes(const Case& c) {
     return c.is("cross_entropy") || c.is("softmax_focal_loss") || c.is("nll_loss") || c.is("categorical") ||
-           c.is("token_logprobs");
+           c.is("token_logprobs") || c.is("brier_score") || is_calibration(c);
 }
 
 bool is_divergence(const Case& c) {
@@ -278,6 +281,26 @@ std::vector<Array> score_arrays(const Case& c, const Operands& in) {
     return all;
 }
 
+/// The results of fit_temperature or calibration_error.
+std::vector<Array> calibration_arrays(const Case& c, const Operands& in) {
+    const TensorView x = in.x.view(), target = in.target.view();
+    const TensorView *const weight = in.given(c, "weight", 1), *const samples =
+                                                                   in.given(c, "sample_weight", 2);
+    Array first(DType::float64, {}), second(DType::float64, {});
+    if (c.is("calibration_error")) {
+        first.set(
+            0, softloss::calibration_error(
+                   x, target,
+                   {.axis = c.axis(), .temperature = c.number("temperature", 1), .sample_weight = samples}));
+        return {first};
+    }
+    const softloss::TemperatureFit fit =
+        softloss::fit_temperature(x, target, {.axis = c.axis(), .weight = weight, .sample_weight = samples});
+    first.set(0, fit.temperature);
+    second.set(0, fit.loss);
+    return {first, second};
+}
+
 std::vector<Array> result(const Case& c, const Operands& in, const Layout& layout) {
     const TensorView x = in.x.view(), target = in.target.view();
     const std::string how = c.has("reduction")            ? c.options.at("reduction")
@@ -321,6 +344,7 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
         softloss::log_normalize(x, log_prob.out(), sums.out(), c.axis());
         return {log_prob, sums};
     }
+    if (is_calibration(c)) return calibration_arrays(c, in);
     const softloss::TransformOptions transform{
         .axis = c.axis(), .where = in.given(c, "where", 0), .temperature = c.number("temperature", 1)};
     Array y(c.dtype, c.op == "logsumexp" ? Operands::rows(c) : c.shape,
@@ -354,6 +378,8 @@ std::vector<Array> result(const Case& c, const Operands& in, const Layout& layou
         if (c.is("softmax_focal_loss"))
             return loss_arrays(c, in, layout, rows, options, softloss::softmax_focal_loss,
                                softloss::softmax_focal_loss_and_grad);
+        if (c.is("brier_score"))
+            return loss_arrays(c, in, layout, rows, options, softloss::brier_score, nullptr);
         if (c.is("cross_entropy"))
             return loss_arrays(c, in, layout, rows, options, softloss::cross_entropy,
                                softloss::cross_entropy_and_grad);

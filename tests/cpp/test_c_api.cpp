@@ -282,6 +282,40 @@ void add_scores(std::vector<Function>& all) {
                    }});
 }
 
+void add_calibration(std::vector<Function>& all) {
+    const Slot x = numbers_of("logits", kInput, kMatrix), target{"target", kInput, kRow, SOFTLOSS_INT64},
+               sample_weight = numbers_of("sample_weight", kOption, kRow);
+    all.push_back(
+        {"brier_score", {x, target, numbers_of("losses", kOutput, kRow), sample_weight}, [](const Arrays& a) {
+             softloss_class_loss_options o;
+             softloss_class_loss_options_init(&o);
+             o.sample_weight = a.in(3);
+             o.reduction = SOFTLOSS_REDUCTION_NONE;
+             return softloss_brier_score(a.in(0), a.in(1), &o, nullptr, a.out(2));
+         }});
+    all.push_back({"fit_temperature",
+                   {x, target, numbers_of("weight", kOption, kClass), sample_weight},
+                   [](const Arrays& a) {
+                       softloss_temperature_options o;
+                       softloss_temperature_options_init(&o);
+                       o.weight = a.in(2), o.sample_weight = a.in(3);
+                       softloss_temperature_fit fit{-1, -1, -1};
+                       const softloss_status status = softloss_fit_temperature(a.in(0), a.in(1), &o, &fit);
+                       CHECK((status == SOFTLOSS_OK) == (fit.at_bound != -1));
+                       return status;
+                   }});
+    all.push_back({"calibration_error", {x, target, sample_weight}, [](const Arrays& a) {
+                       softloss_calibration_options o;
+                       softloss_calibration_options_init(&o);
+                       o.sample_weight = a.in(2);
+                       double error = -1;
+                       const softloss_status status =
+                           softloss_calibration_error(a.in(0), a.in(1), &o, &error);
+                       CHECK((status == SOFTLOSS_OK) == (error != -1));
+                       return status;
+                   }});
+}
+
 std::vector<Function> functions() {
     std::vector<Function> all;
     add_transforms(all);
@@ -289,6 +323,7 @@ std::vector<Function> functions() {
     add_divergences(all);
     add_binary_losses(all);
     add_scores(all);
+    add_calibration(all);
     return all;
 }
 

@@ -241,6 +241,7 @@ enum Function {
     kCrossEntropy,
     kNll,
     kCategorical,
+    kBrier,
     kSoftmaxFocal,
     kSoftmaxFocalHessian,
     kClassHessian,
@@ -256,6 +257,8 @@ enum Function {
     kEntropy,
     kLogNormalize,
     kSample,
+    kFitTemperature,
+    kCalibration,
     kFunctions
 };
 bool is_hessian(int function) {
@@ -342,6 +345,7 @@ struct Call {
             case kCategorical:
                 return gradient ? categorical_cross_entropy_and_grad(x, target, o[0], classes, losses)
                                 : categorical_cross_entropy(x, target, classes, losses);
+            case kBrier: return brier_score(x, target, classes, losses);
             case kSoftmaxFocal:
                 return gradient ? softmax_focal_loss_and_grad(x, target, o[0], classes, losses)
                                 : softmax_focal_loss(x, target, classes, losses);
@@ -377,6 +381,12 @@ struct Call {
             case kSample:
                 sample(x, target, o[0], o[1], {axis, temperature, k, top_p, min_p, v[kWhere]});
                 break;
+            case kFitTemperature:
+                return fit_temperature(x, target, {axis, v[kWeight], v[kSecondWeight], ignore}).temperature;
+            case kCalibration:
+                return calibration_error(x, target,
+                                         {axis, k, static_cast<CalibrationNorm>(reduction), temperature,
+                                          v[kSecondWeight], ignore});
             case kTokens:
                 token_logprobs(x, target,
                                {optional(0), optional(1), optional(2), optional(3), optional(4), optional(5)},
@@ -399,6 +409,7 @@ Call draw(Source& s) {
     const bool binary = c.function >= kBinary && c.function <= kBinaryHessian;
     const bool divergence = c.function == kKl || c.function == kJs;
     const bool scores = c.function >= kTopk;
+    const bool calibration = c.function == kFitTemperature || c.function == kCalibration;
     const bool probs = c.function == kCategorical || c.function == kBinary;
     const bool focal = c.function == kSigmoidFocal || c.function == kSigmoidFocalHessian;
     const Shape shape = s.shape();
@@ -409,7 +420,7 @@ Call draw(Source& s) {
     Shape rows = shape;
     if (ndim) rows.erase(rows.begin() + position);
 
-    c.gradient = s.bytes.ConsumeBool() && c.function != kJs;
+    c.gradient = s.bytes.ConsumeBool() && c.function != kJs && c.function != kBrier;
     c.temperature = number(s, {1, 0.5, 3});
     c.smoothing = number(s, {0, 0, 0.1, 1});
     c.hess_scale = number(s, {1, 2});
@@ -430,7 +441,7 @@ Call draw(Source& s) {
                         : s.often() ? Values::tame
                                     : Values::bits;
     c.in[kX] = s.operand(shape, dtype, kind, classes, true);
-    if (class_loss || c.function == kTokens) {
+    if (class_loss || calibration || c.function == kTokens) {
         const bool soft = class_loss && s.below(3) == 0;
         c.in[kTarget] = s.operand(s.near(soft ? shape : rows), s.near(soft ? s.floating() : s.integer()),
                                   Values::labels, classes, true);
@@ -484,6 +495,7 @@ Call draw(Source& s) {
         result(rows, floats);
     } else if (c.function == kLogsumexp || c.function == kEntropy) {
         result(rows, floats);
+    } else if (calibration) {  // writes nothing
     } else if (!(class_loss || binary || divergence) || c.gradient || is_hessian(c.function)) {
         result(shape, floats);
         if (is_hessian(c.function)) result(shape, floats);

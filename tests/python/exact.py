@@ -94,6 +94,14 @@ class Rows:
         at_label = np.arange(self.e.shape[-1]) == label[:, None]
         return pair(factor * np.where(at_label, -self._sum_without(label[:, None]), self.e) / (1 + self.others))
 
+    def brier_score(self, label):
+        """1 - p of the label is the sum of the others."""
+        at = np.arange(len(self.e)), label
+        others = self.e.copy()
+        others[at] = 0 * others[at]
+        total = self.e.sum(-1)
+        return pair(((others**2).sum(-1) + others.sum(-1) ** 2) / total**2)
+
     def hessian(self, factor=1):
         """factor p (1 - p) of each class."""
         total = 1 + self.others
@@ -207,3 +215,53 @@ def binary_cross_entropy(p, z, weight=1.0):
 def binary_cross_entropy_grad(p, z, weight=1.0):
     p, z, weight = map(numbers, (p, z, weight))
     return pair(weight * (p - z) / (p * (1 - p)))
+
+
+# ---- focal losses ---------------------------------------------
+
+
+def _focal_terms(p, q, cost, power, gamma):
+    """Loss, slope, and the terms of the second derivative, with respect to the logit of p; q = 1 - p."""
+    factors = (2 * gamma + 1) * q * p, gamma**2 * p * p * cost, -gamma * p * q * cost
+    return power * cost, -power * (gamma * p * cost + q), [power * each for each in factors]
+
+
+def sigmoid_focal_loss(x, hit, gamma):
+    """Loss, gradient, Hessian and the scale of its error, as exact numbers, of logits x with targets 0 and 1."""
+    true, gamma = [], MP.mpf(gamma)
+    for each in map(MP.mpf, np.where(hit, x, -x).astype(np.float64).tolist()):
+        e = MP.exp(-abs(each))
+        p, q = (1 / (1 + e), e / (1 + e)) if each > 0 else (e / (1 + e), 1 / (1 + e))
+        cost = MP.log1p(e) + max(-each, 0)
+        power = MP.exp(-gamma * (MP.log1p(e) + max(each, 0)))
+        loss, slope, parts = _focal_terms(p, q, cost, power, gamma)
+        true.append((loss, slope, sum(parts), sum(map(abs, parts))))
+    loss, grad, hess, scale = (np.array(each, object) for each in zip(*true, strict=True))
+    return loss, np.where(hit, grad, -grad), hess, scale
+
+
+def _focal_row(row, label, gamma):
+    top = int(row.argmax())
+    e = [MP.exp(MP.mpf(float(x)) - MP.mpf(float(row[top]))) for x in row]
+    total, of_others = MP.fsum(e), MP.fsum(e[:top] + e[top + 1 :])
+    rest = [of_others if i == top else total - each for i, each in enumerate(e)]
+    p, q, cost = e[label] / total, rest[label] / total, MP.log1p(rest[label] / e[label])
+    if q == 0:
+        return (MP.mpf(0),) + ([MP.mpf(0)] * len(row),) * 3
+    power = q**gamma
+    loss, slope, parts = _focal_terms(p, q, cost, power, gamma)
+    outer = [gamma * p * power / q**2 * each for each in (2 * q, (gamma - 1) * p * cost, -q * cost)]
+    grad, hess, scale = [], [], []
+    for i, each in enumerate(e):
+        share = each / total
+        own = parts if i == label else [*(a * share**2 for a in outer), -slope / q * share * rest[i] / total]
+        grad.append(slope if i == label else -slope / q * share)
+        hess.append(sum(own))
+        scale.append(sum(map(abs, own)))
+    return loss, grad, hess, scale
+
+
+def softmax_focal_loss(x, label, gamma):
+    """Loss (rows), gradient, Hessian and the scale of its error (rows, n), as exact numbers."""
+    true = [_focal_row(row, int(at), MP.mpf(gamma)) for row, at in zip(x, label, strict=True)]
+    return tuple(np.array(each, object) for each in zip(*true, strict=True))

@@ -10,6 +10,7 @@ everywhere. Where the x86-64 baseline, which has no fma, differs, a second line 
 
 import json
 import platform
+import warnings
 from pathlib import Path
 
 import ml_dtypes
@@ -19,6 +20,7 @@ import softloss
 FILE = Path(__file__).parents[1] / "golden_bits.json"
 BITS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
 CLASS_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
+CALIBRATION = ("fit_temperature", "calibration_error", "brier_score")
 DIVERGENCES = ("kl_divergence", "js_divergence")
 
 # ---- cases ---------------------------------------------
@@ -31,6 +33,9 @@ def _names():
                 yield f"{op} {dtype} {shape}"
         for shape in ("7x1", "7x3", "300x10", "5x100", "7x1000", "2x80000", "1000x7 axis=0", "33x70 axis=0"):
             for op in ("kl_divergence_and_grad", "js_divergence", "softmax_entropy", "log_normalize"):
+                yield f"{op} {dtype} {shape}"
+        for shape in ("7x3", "5x100", "2x80000", "5000x7", "1000x7 axis=0", "33x70 axis=0"):
+            for op in CALIBRATION:
                 yield f"{op} {dtype} {shape}"
         for shape in ("300x10", "7x1000"):
             for options in ("", " temperature=0.7", " scale=1024", " sample_weight reduction=mean"):
@@ -56,6 +61,11 @@ def _names():
             for options in ("", " gamma=3.25 weight", " gamma=0.5 scale=64"):
                 for kind in ("", "_and_grad", "_grad_hess"):
                     yield f"softmax_focal_loss{kind} {dtype} {shape}{options}"
+            for options in ("", " temperature=0.7 sample_weight", " scale=64"):
+                yield f"calibration_error {dtype} {shape}{options}"
+                yield f"brier_score {dtype} {shape}{options}"
+            for options in ("", " weight sample_weight"):
+                yield f"fit_temperature {dtype} {shape}{options}"
             yield f"softmax_topk {dtype} {shape} k=5"
             yield f"token_logprobs {dtype} {shape} k=5"
             for options in ("", " temperature=0.7 where", " top_k=5 min_p=0.001", " top_p=0.9", " scale=1024"):
@@ -81,7 +91,7 @@ def _names():
         for shape in ("7x3", "300x10", "7x1000", "33x70 axis=0"):
             for op in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_and_grad"):
                 yield f"{op} {dtype} {shape}"
-            for op in ("kl_divergence_and_grad", "js_divergence", "softmax_entropy", "log_normalize"):
+            for op in ("kl_divergence_and_grad", "js_divergence", "softmax_entropy", "log_normalize", *CALIBRATION):
                 yield f"{op} {dtype} {shape}"
         for op in ("sigmoid", "log_sigmoid", "binary_cross_entropy_with_logits"):
             yield f"{op} {dtype} 5003"
@@ -133,7 +143,7 @@ def result(name):
         x = array(unit)
     if base == "nll_loss":
         x = array(-16 * unit)
-    rowwise = base in (*CLASS_LOSSES, "softmax_focal_loss", "token_logprobs")
+    rowwise = base in (*CLASS_LOSSES, *CALIBRATION, "softmax_focal_loss", "token_logprobs")
     keywords = {}
     if rowwise or base.startswith(("binary", "sigmoid_focal")) or base in DIVERGENCES:
         if base in DIVERGENCES:
@@ -145,7 +155,7 @@ def result(name):
             if base == "sigmoid_focal_loss":
                 target = np.rint(target)
         arguments = [x, target]
-        if not op.endswith("_grad_hess") and base != "token_logprobs":
+        if not op.endswith("_grad_hess") and base not in ("token_logprobs", "fit_temperature", "calibration_error"):
             keywords["reduction"] = options.get("reduction", "sum" if op.endswith("_and_grad") else "none")
     elif base == "sample":
         arguments = [x, array(uniform(row_shape, 8))]
@@ -172,7 +182,9 @@ def result(name):
         keywords["pos_weight"] = array(uniform(shape, 6))
     if "b" in options:
         keywords["b"] = array(uniform(shape, 7))
-    value = function(*arguments, **keywords)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of fit_temperature, whose labels here have little to say
+        value = function(*arguments, **keywords)
     return list(map(np.asarray, value)) if isinstance(value, tuple) else [np.asarray(value)]
 
 

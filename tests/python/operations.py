@@ -6,6 +6,7 @@ told to write to. Must not: assertions, expected values.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,12 @@ class Operation:
 
     def _call(self, module, operands, axis, options):
         along = {"axis": axis} if self.has_axis else {}
+        with warnings.catch_warnings():
+            if self.name == "fit_temperature":  # of few rows, the minimum is often at an end
+                warnings.simplefilter("ignore", RuntimeWarning)
+            return self._result(module, operands, along, options)
+
+    def _result(self, module, operands, along, options):
         return getattr(module, self.name)(*operands, **along, **self.fixed, **options)
 
     def written(self, results):
@@ -253,6 +260,17 @@ def _scores():
     yield Operation("softmax_entropy", lambda s, d, a: (logits(s, d),), TEMPERATURE | DTYPE)
 
 
+def _calibration():
+    def operands(shape, dtype, axis):
+        return logits(shape, dtype), labels(shape, axis)
+
+    sample_weight = {"sample_weight": _sample_weight}
+    yield Operation("fit_temperature", operands, WEIGHTS | IGNORE)
+    options = {"bins": _constant(1, 10), "norm": _constant("l2", "max")}
+    yield Operation("calibration_error", operands, options | TEMPERATURE | sample_weight | IGNORE)
+    yield Operation("brier_score", operands, TEMPERATURE | sample_weight | IGNORE | REDUCTION)
+
+
 OPERATIONS = [
     *_transforms(),
     *_class_losses(),
@@ -260,4 +278,5 @@ OPERATIONS = [
     *_binary_losses(),
     *_focal_losses(),
     *_scores(),
+    *_calibration(),
 ]

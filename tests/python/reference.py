@@ -612,6 +612,90 @@ def token_logprobs(logits, target, axis=-1, top_k=0, temperature=1.0, ignore_ind
     )
 
 
+# ---- calibration ---------------------------------------------
+
+
+def _labelled(logits, target, axis, ignore_index, weight=None, sample_weight=None):
+    """Rows, classes last, that count: their logits, labels and weights."""
+    x = np.moveaxis(exact(logits), axis, -1).reshape(-1, np.shape(logits)[axis])
+    label = np.asarray(target).ravel()
+    kept = np.full(label.shape, True) if ignore_index is None else label != ignore_index
+    w = np.ones(label.shape, LONG) if sample_weight is None else exact(sample_weight).ravel()
+    w, x, label = w[kept], x[kept], label[kept].astype(np.int64)
+    if weight is not None:
+        w = w * exact(weight)[label]
+    return x[w != 0], label[w != 0], w[w != 0]
+
+
+class TemperatureFit(NamedTuple):
+    temperature: Any
+    loss: Any
+
+
+@quiet
+def fit_temperature(logits, target, axis=-1, weight=None, sample_weight=None, ignore_index=-100):
+    """Bisection of the derivative with respect to log T, between the bounds."""
+    x, label, w = _labelled(logits, target, axis, ignore_index, weight, sample_weight)
+    d = x.max(-1, keepdims=True) - x if x.size else x
+    if not w.size or not np.isfinite(x.max(-1)).all():
+        return TemperatureFit(NAN, NAN)
+    at_label = d[np.arange(len(d)), label]
+
+    def slope(log_t):  # with respect to log T
+        p = softmax(x, temperature=np.exp(log_t))
+        mean = np.where(p == 0, 0, p * np.where(np.isinf(d), 0, d)).sum(-1)
+        return np.sum(w * (mean - at_label)) / w.sum()
+
+    low, high = np.log(LONG("1e-3")), np.log(LONG("1e3"))
+    if slope(low) == slope(high) == 0:
+        low = high = LONG(0)
+    elif slope(high) < 0 or np.isinf(at_label).any():
+        low = high
+    elif slope(low) >= 0:
+        high = low
+    while high - low > 1e-17:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    t = np.exp((low + high) / 2)
+    loss = -log_softmax(x, temperature=t)[np.arange(len(x)), label]
+    return TemperatureFit(t, np.sum(w * loss) / w.sum())
+
+
+@quiet
+def calibration_error(
+    logits, target, axis=-1, bins=15, norm="l1", temperature=1.0, sample_weight=None, ignore_index=-100
+):
+    """A loop over the bins (b / bins, (b + 1) / bins]."""
+    x, label, w = _labelled(logits, target, axis, ignore_index, None, sample_weight)
+    if not w.size:
+        return NAN
+    p, right = softmax(x, temperature=temperature).max(-1), x.argmax(-1) == label
+    if np.isnan(p).any():
+        return NAN
+    share, gap = [], []
+    for b in range(bins):
+        inside = (p.astype(np.float64) > b / bins) & (p.astype(np.float64) <= (b + 1) / bins)
+        if inside.any():
+            share.append(w[inside].sum() / w.sum())
+            gap.append(abs(np.sum((w * (right - p))[inside]) / w[inside].sum()))
+    share, gap = np.array(share), np.array(gap)
+    return {"l1": np.sum(share * gap), "l2": np.sqrt(np.sum(share * gap**2)), "max": gap.max()}[norm]
+
+
+@quiet
+def brier_score(
+    logits, target, axis=-1, temperature=1.0, sample_weight=None, ignore_index=-100, reduction="mean", empty=np.nan
+):
+    x = np.moveaxis(exact(logits), axis, -1)
+    t = _targets(x.shape[-1], target, axis, sample_weight=sample_weight, ignore_index=ignore_index)
+    p, rest = softmax(x, temperature=temperature), _complement(x / LONG(temperature), -1)
+    score = (np.where(t.share != 0, rest, p) ** 2).sum(-1)
+    score = np.where(t.count == 0, 0, t.count * score)
+    return reduce(score, reduction, t.count.sum() if t.kept.any() else None, empty)
+
+
 # ---- error ---------------------------------------------
 
 

@@ -241,6 +241,50 @@ def test_gradients_of_transforms_lose_no_component(dtype):
     assert not softloss.softmax_backward(softloss.softmax(x), np.full_like(x, 1 / 3)).any()
 
 
+FOCAL_LIMITS = {np.float32: (2, 3, 4), np.float64: (8, 3, 4)}  # of loss, gradient and Hessian
+
+
+def assert_focal(name, x, target, gamma, true, what):
+    """The Hessian's error is relative to the sum of the absolute terms."""
+    loss, grad, hess, scale = true
+    limits = FOCAL_LIMITS[x.dtype.type]
+    actual = getattr(softloss, f"{name}_and_grad")(x, target, gamma=gamma, reduction="none")
+    derivatives = getattr(softloss, f"{name}_grad_hess")(x, target, gamma=gamma, hess_min=-INF)
+    assert_within(limits[0], actual.loss, exact.pair(loss), f"loss, {what}")
+    assert_within(limits[1], actual.grad, exact.pair(grad), f"gradient, {what}")
+    assert_within(limits[2], derivatives.hess, exact.pair(hess), f"Hessian, {what}", scale.astype(np.float64))
+
+
+@both
+@every_row
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_softmax_focal_loss(gamma, name, dtype):
+    for n in (1, 2, 3, 10, 17, 65):
+        x, label, _ = rows(name, n, dtype)
+        true = exact.softmax_focal_loss(x, label, gamma)
+        assert_focal("softmax_focal_loss", x, label, gamma, true, f"n = {n}")
+
+
+@both
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_sigmoid_focal_loss(gamma, dtype):
+    """Logits to where the loss, or the probability, is the smallest number."""
+    far = 100 if dtype == np.float32 else 740
+    x = both_signs(np.concatenate([np.linspace(1e-6, far, 300), [0, 1e-30]])).astype(dtype)
+    hit = np.arange(x.size) % 3 != 0
+    true = exact.sigmoid_focal_loss(x, hit, gamma)
+    assert_focal("sigmoid_focal_loss", x, hit, gamma, true, f"gamma = {gamma}")
+
+
+@both
+@every_row
+def test_brier_score(name, dtype):
+    for n in LENGTHS:
+        x, label, true = rows(name, n, dtype)
+        score = softloss.brier_score(x, label, reduction="none")
+        assert_within(1 if dtype == np.float32 else 8, score, true.brier_score(label), f"n = {n}")
+
+
 @both
 @every_row
 def test_scores(name, dtype):

@@ -175,15 +175,18 @@ def bad_values(function, parameter):
             bad = np.full((N, C), 0.5)
             bad[:, 2] = bad[0, 0] = bad[1, 1] = value  # wherever a label points
             yield f"{value}, {layout}", LAYOUTS[layout](bad), VALUE
-    if parameter in ("axis", "k", "top_k", "ignore_index"):
+    if parameter in ("axis", "k", "top_k", "bins", "ignore_index"):
         for value in NOT_INTEGERS:
             yield f"{value!r}", value, TYPE
         yield "an __index__ that raises", Raises(), (ZeroDivisionError,)
     if parameter == "ignore_index":
         for value in (2**63, 2**64, 2**70, -(2**63) - 1, np.uint64(2**63)):
             yield f"{value}", value, VALUE
-    if parameter in ("axis", "k", "top_k"):
-        outside = {"axis": (2, -3, 100, -100, 2**31, -(2**31), 2**40, 2**70, -(2**70))}
+    if parameter in ("axis", "k", "top_k", "bins"):
+        outside = {
+            "axis": (2, -3, 100, -100, 2**31, -(2**31), 2**40, 2**70, -(2**70)),
+            "bins": (0, -1, -(2**31), 2**24 + 1, 2**31, 2**63, 2**70, -(2**70)),
+        }
         for value in outside.get(parameter, (-1, -(2**31), C + 1, 2**31, 2**63, 2**70, -(2**70))):
             yield f"{value}", value, VALUE
         yield "None", None, TYPE
@@ -204,6 +207,9 @@ def bad_values(function, parameter):
             yield f"{value}", value, VALUE
     if parameter == "reduction":
         for value in ("", "MEAN", "batchmean", " mean", "mean ", "sum\0", "\ud800", b"mean", None, 1, True, ["mean"]):
+            yield f"{value!r}", value, (ValueError, TypeError)
+    if parameter == "norm":
+        for value in ("", "L1", "l3", " l1", "l1 ", "max\0", "\ud800", b"l1", None, 1, True, ["l1"], np.inf):
             yield f"{value!r}", value, (ValueError, TypeError)
     if parameter == "keepdims":
         yield "a __bool__ that raises", Raises(), (ZeroDivisionError,)

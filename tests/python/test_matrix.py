@@ -60,7 +60,7 @@ def loss_ulps(operation, options):
 
 
 def is_divergence(operation):
-    return "divergence" in operation.name or operation.name == "softmax_entropy"
+    return "divergence" in operation.name or operation.name in ("softmax_entropy", "brier_score")
 
 
 def gradient_ulps(operation, options):
@@ -93,6 +93,10 @@ def assert_values(operation, operands, axis, options):
             else:
                 limit = ENTROPY_ULPS if place == 3 else 8 if name == "sample" and y.dtype == np.float64 else 2
                 reference.assert_ulps(y, expected, limit, context)
+    elif name in ("fit_temperature", "calibration_error"):
+        limit = 1e-8 if operands[0].dtype == np.float64 else 1e-5
+        assert all(y.dtype == np.float64 for y in actual)
+        np.testing.assert_allclose(actual, [float(y) for y in true], limit, limit**2, err_msg=context)
     elif is_loss(operation):
         reference.assert_ulps(actual[0], true[0], loss_ulps(operation, options), context)
     else:
@@ -103,7 +107,7 @@ def assert_values(operation, operands, axis, options):
 
 
 def is_loss(operation):
-    return any(word in operation.name for word in ("entropy", "loss", "divergence"))
+    return any(word in operation.name for word in ("entropy", "loss", "divergence", "brier"))
 
 
 @each_operation

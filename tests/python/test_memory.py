@@ -93,6 +93,12 @@ def calls(dtype, lay_out):
     yield "js_divergence", lambda: f.js_divergence(x, p)
     yield "kl_divergence", lambda: f.kl_divergence(x, p)
     yield "kl_divergence_and_grad", lambda: f.kl_divergence_and_grad(x, p)
+    held = {k: v for k, v in weights.items() if k == "sample_weight"}
+    for given in ({}, weights):
+        yield f"fit_temperature {sorted(given)}", lambda given=given: f.fit_temperature(x, labels, **given)
+    for given in ({}, held):
+        yield f"calibration_error {sorted(given)}", lambda given=given: f.calibration_error(x, labels, **given)
+        yield f"brier_score {sorted(given)}", lambda given=given: f.brier_score(x, labels, **given)
     for k in (5, 200):
         yield f"token_logprobs {k}", lambda k=k: f.token_logprobs(x, labels, top_k=k)
         yield f"softmax_topk {k}", lambda k=k: f.softmax_topk(x, k)
@@ -121,6 +127,11 @@ def calls_on_many_rows():
         return ()
 
     yield "cross_entropy_grad_hess", gradient_and_hessian
+    apart = x.reshape(-1, 3, 100), labels.reshape(-1, 3), sample_weight.reshape(-1, 3)
+    for name in ("fit_temperature", "calibration_error", "brier_score"):
+        f = getattr(softloss, name)
+        yield name, lambda f=f: f(x, labels, sample_weight=sample_weight)
+        yield f"{name}, axis 1", lambda f=f: f(apart[0].swapaxes(1, 2), apart[1], axis=1, sample_weight=apart[2])
 
 
 def touched(call):

@@ -37,6 +37,9 @@ assert_type(softloss.binary_cross_entropy(logits, True), "np.floating[Any]")
 assert_type(softloss.binary_cross_entropy(logits, 1, reduction="none"), "NDArray[Any]")
 assert_type(softloss.binary_cross_entropy_with_logits(logits, 1, pos_weight=2.0), "np.floating[Any]")
 assert_type(softloss.binary_cross_entropy_with_logits(logits, 1, reduction="none"), "NDArray[Any]")
+assert_type(softloss.brier_score(logits, target, temperature=2), "np.floating[Any]")
+assert_type(softloss.brier_score(logits, target, reduction="none", empty=0.0), "NDArray[Any]")
+assert_type(softloss.calibration_error(logits, target, bins=10, norm="max"), "np.float64")
 as_float: float = float(softloss.cross_entropy(logits, target))
 
 
@@ -47,6 +50,10 @@ def chosen(reduction: Literal["mean", "sum", "none"]) -> None:
 
 
 # Named tuples.
+assert_type(softloss.fit_temperature(logits, target, sample_weight=[1, 2, 3]), "softloss.TemperatureFit")
+temperature, mean = softloss.fit_temperature(logits, target, axis=-1, weight=None)
+assert_type(temperature, "np.float64")
+assert_type(softloss.fit_temperature(logits, target).loss, "np.float64")
 loss, grad = softloss.cross_entropy_and_grad(logits, target, grad_out=out)
 assert_type(grad, "NDArray[Any]")
 assert_type(loss, "np.floating[Any]")
@@ -97,4 +104,5 @@ softloss.cross_entropy_and_grad(logits, target, reduction="average")  # type: ig
 len(softloss.cross_entropy_and_grad(logits, target).loss)  # type: ignore
 softloss.linear_cross_entropy(logits, logits, target, -1)  # type: ignore
 softloss.softmax_topk(logits, k=1.5)  # type: ignore
+softloss.calibration_error(logits, target, norm="l3")  # type: ignore
 softloss.set_num_threads("two")  # type: ignore

@@ -58,6 +58,9 @@ CALLS = {
     "softmax_topk": lambda: softloss.softmax_topk(X, 5),
     "sample": lambda: softloss.sample(X, P[:, 0], top_p=0.9),
     "token_logprobs": lambda: softloss.token_logprobs(X, LABELS, top_k=3),
+    "fit_temperature": lambda: softloss.fit_temperature(X, X.argmax(-1) * (P[:, 0] < 0.7)),
+    "calibration_error": lambda: softloss.calibration_error(X, LABELS),
+    "brier_score": lambda: softloss.brier_score(X, LABELS),
 }
 
 # AddressSanitizer keeps freed memory, and ends the process where there is none.

@@ -57,6 +57,12 @@ typedef enum softloss_reduction {
     SOFTLOSS_REDUCTION_SUM
 } softloss_reduction;
 
+typedef enum softloss_calibration_norm {
+    SOFTLOSS_NORM_L1, /* ECE */
+    SOFTLOSS_NORM_L2, /* RMSCE */
+    SOFTLOSS_NORM_MAX /* MCE */
+} softloss_calibration_norm;
+
 /* A read-only view of an array that the caller owns. */
 typedef struct softloss_array {
     const void* data;
@@ -94,7 +100,7 @@ typedef struct softloss_class_loss_options {
     const softloss_array* sample_weight; /* or NULL */
     int64_t ignore_index;
     double label_smoothing; /* only cross_entropy */
-    double temperature;     /* only cross_entropy */
+    double temperature;     /* only cross_entropy and brier_score */
     double empty;
     int32_t axis;
     int32_t ignore;        /* 0: no label is ignored */
@@ -155,6 +161,32 @@ typedef struct softloss_token_options {
     int32_t ignore; /* 0: no label is ignored */
 } softloss_token_options;
 
+typedef struct softloss_temperature_options {
+    const softloss_array* weight;        /* or NULL */
+    const softloss_array* sample_weight; /* or NULL */
+    int64_t ignore_index;
+    int32_t axis;
+    int32_t ignore; /* 0: no label is ignored */
+} softloss_temperature_options;
+
+/* The result of softloss_fit_temperature. */
+typedef struct softloss_temperature_fit {
+    double temperature;
+    double loss;
+    int32_t
+        at_bound; /* not 0: there is no minimum within 0.001 .. 1000; temperature is the end that is lower */
+} softloss_temperature_fit;
+
+typedef struct softloss_calibration_options {
+    const softloss_array* sample_weight; /* or NULL */
+    int64_t bins;
+    int64_t ignore_index;
+    double temperature;
+    int32_t axis;
+    int32_t ignore; /* 0: no label is ignored */
+    int32_t norm;   /* a softloss_calibration_norm */
+} softloss_calibration_options;
+
 /* Outputs of softloss_token_logprobs; any may be NULL. */
 typedef struct softloss_token_scores {
     const softloss_mutable_array* logprob;
@@ -175,6 +207,8 @@ SOFTLOSS_API void softloss_topk_options_init(softloss_topk_options* options);
 SOFTLOSS_API void softloss_entropy_options_init(softloss_entropy_options* options);
 SOFTLOSS_API void softloss_sample_options_init(softloss_sample_options* options);
 SOFTLOSS_API void softloss_token_options_init(softloss_token_options* options);
+SOFTLOSS_API void softloss_temperature_options_init(softloss_temperature_options* options);
+SOFTLOSS_API void softloss_calibration_options_init(softloss_calibration_options* options);
 
 /* The message of the last call of this thread that failed; "" if none did. Valid until the next failure. */
 SOFTLOSS_API const char* softloss_last_error(void);
@@ -233,6 +267,10 @@ SOFTLOSS_STATUS softloss_softmax_focal_loss(const softloss_array* logits, const 
 SOFTLOSS_STATUS softloss_sigmoid_focal_loss(const softloss_array* logits, const softloss_array* target,
                                             const softloss_binary_loss_options* options, double* loss,
                                             const softloss_mutable_array* losses);
+
+SOFTLOSS_STATUS softloss_brier_score(const softloss_array* logits, const softloss_array* target,
+                                     const softloss_class_loss_options* options, double* loss,
+                                     const softloss_mutable_array* losses);
 
 /* ---- losses with their gradients: `loss` may be NULL if only the gradient is needed ---- */
 
@@ -305,6 +343,14 @@ SOFTLOSS_STATUS softloss_softmax_entropy(const softloss_array* logits, const sof
 SOFTLOSS_STATUS softloss_sample(const softloss_array* logits, const softloss_array* u,
                                 const softloss_mutable_array* index, const softloss_mutable_array* logprob,
                                 const softloss_sample_options* options);
+
+/* ---- calibration ---- */
+
+SOFTLOSS_STATUS softloss_fit_temperature(const softloss_array* logits, const softloss_array* target,
+                                         const softloss_temperature_options* options,
+                                         softloss_temperature_fit* fit);
+SOFTLOSS_STATUS softloss_calibration_error(const softloss_array* logits, const softloss_array* target,
+                                           const softloss_calibration_options* options, double* error);
 
 /* ---- threads, build ---- */
 

@@ -251,6 +251,16 @@ double sigmoid_focal_loss(const X& logits, const Y& target, const BinaryLossOpti
     });
 }
 
+template <Reals X, Elements Y>
+double brier_score(const X& logits, const Y& target, std::int64_t classes,
+                   const ClassLossOptions& options = {}, std::span<ElementOf<X>> losses = {}) {
+    return detail::with_losses(options.reduction, losses, [&](const MutableTensorView* out) {
+        return brier_score(detail::rows_in("logits", logits, classes, options.axis),
+                           detail::target_view(target, classes), detail::computing_in<ElementOf<X>>(options),
+                           out);
+    });
+}
+
 // ---- losses with their gradients ------------------------------------------------------------------------------------------
 
 template <Reals X, Elements Y>
@@ -462,6 +472,21 @@ TokenScores<ElementOf<X>> token_logprobs(const X& logits, const Y& target, std::
     views.top_index = &top_index;
     token_logprobs(in, detail::target_view(target, classes), views, options);
     return s;
+}
+
+// ---- calibration ------------------------------------------------------------------------------------------------------------
+
+template <Reals X, Elements Y>
+[[nodiscard]] TemperatureFit fit_temperature(const X& logits, const Y& target, std::int64_t classes,
+                                             const TemperatureOptions& options = {}) {
+    return fit_temperature(detail::rows_in("logits", logits, classes, options.axis),
+                           detail::target_view(target, classes), options);
+}
+template <Reals X, Elements Y>
+[[nodiscard]] double calibration_error(const X& logits, const Y& target, std::int64_t classes,
+                                       const CalibrationOptions& options = {}) {
+    return calibration_error(detail::rows_in("logits", logits, classes, options.axis),
+                             detail::target_view(target, classes), options);
 }
 
 }  // namespace softloss

@@ -536,11 +536,6 @@ struct SoftmaxEntropy {
     Temperature<T> temperature;
 
     SOFTLOSS_INLINE const double* weights() const { return nullptr; }
-    SOFTLOSS_INLINE static D<T> widened(const ExpParts<V<T>>& e) {
-        if constexpr (sizeof(T) == 8) return e.value();
-        const D<T> power = convert<double>(e.scale);
-        return fma(power, convert<double>(e.fraction), power);
-    }
     template <class F>
     SOFTLOSS_INLINE void with_terms(const Centre& centre, F f) const {
         const V<T> zero = splat<V<T>>(0), one = splat<V<T>>(1);
@@ -551,7 +546,7 @@ struct SoftmaxEntropy {
                 const V<T> scaled = max(shift.least, shift.scaled(x));
                 const auto is_max = equal(x, centre.x);
                 const auto parts = shift.of_scaled(scaled);
-                const D<T> e = widened({select(is_max, zero, parts.scale), parts.fraction});
+                const D<T> e = widened<T>({select(is_max, zero, parts.scale), parts.fraction});
                 sums.of[0].add(e);
                 if constexpr (sizeof(T) == 4) {
                     const D<T> gap = convert<double>(top) - convert<double>(scaled);
@@ -572,7 +567,7 @@ struct SoftmaxEntropy {
     [[gnu::noinline]] D<T> results(const Stats<T>& stats, const Totals& sums) const {
         D<T> top;
         with_exp_shift<T>(stats.maximum, temperature, [&](const auto& shift) SOFTLOSS_LAMBDA {
-            top = widened(shift.exp(shift.maximum));
+            top = widened<T>(shift.exp(shift.maximum));
         });
         const D<T> zero = splat<D<T>>(0), one = splat<D<T>>(1);
         const Pair<D<T>> others = sums.of[0] + Pair<D<T>>{(sums.of[2].hi - one) * top, zero};

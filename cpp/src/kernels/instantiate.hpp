@@ -3,6 +3,7 @@
 
 #include "backward.hpp"
 #include "binary_loss.hpp"
+#include "calibration.hpp"
 #include "class_loss.hpp"
 #include "copy_rows.hpp"
 #include "divergence.hpp"
@@ -35,6 +36,9 @@ constexpr StorageKernels storage_kernels() {
             kl_divergence_rows<S>,
             js_divergence_rows<S>,
             softmax_entropy_rows<S>,
+            brier_score_rows<S>,
+            temperature_rows<S>,
+            confidence_rows<S>,
             backward_rows<S, SoftmaxBackward>,
             backward_rows<S, LogSoftmaxBackward>,
             score_rows<S>,

@@ -43,11 +43,11 @@ struct PairedTotals {
 };
 /// Accumulators of K sums: each lane is a stripe of one row, or one stripe of a row of its own. Sums of
 /// floats are formed in double, where the product of two floats is exact: widening costs half of what
-/// compensated sums in float would cost. Sums of doubles are compensated.
-template <class T, int K>
+/// compensated sums in float would cost. Sums of doubles are compensated, unless `Each` is another sum.
+template <class T, int K, class Each = Select<sizeof(T) == 4, PlainSum<T>, CompensatedSum<T>>>
 struct PairedSums {
     static constexpr int kCount = K;
-    Select<sizeof(T) == 4, PlainSum<T>, CompensatedSum<T>> of[K];
+    Each of[K];
 
     SOFTLOSS_INLINE void join(const PairedSums& other) {
         unrolled<K>([&](int k) SOFTLOSS_LAMBDA { of[k].join(other.of[k]); });
@@ -160,6 +160,14 @@ SOFTLOSS_INLINE Pair<D<T>> weighted_share(D<T> q, D<T> w) {
     const D<T> hi = q * w;
     if constexpr (sizeof(T) == 4) return {hi, splat<D<T>>(0)};
     else return {hi, fma(q, w, -hi)};
+}
+
+/// An exponential in double; of floats with the digits that its two parts have.
+template <class T>
+SOFTLOSS_INLINE D<T> widened(const ExpParts<V<T>>& e) {
+    if constexpr (sizeof(T) == 8) return e.value();
+    const D<T> power = convert<double>(e.scale);
+    return fma(power, convert<double>(e.fraction), power);
 }
 
 /// The weights of classes i ... i + W - 1, one per lane; without weights, 1. w has W readable elements behind

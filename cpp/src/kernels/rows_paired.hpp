@@ -120,7 +120,7 @@ struct SumsOfRows {
     static constexpr int W = kLanes<T>;
     double value[K][W] = {}, error[K][W] = {};
 
-    SOFTLOSS_INLINE void put(int r, const PairedSums<T, K>& sums) {
+    SOFTLOSS_INLINE void put(int r, const auto& sums) {
         for (int k = 0; k < K; ++k) {
             const Sum sum = sums.of[k].parts();
             value[k][r] = sum.value;

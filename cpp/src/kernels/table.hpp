@@ -143,6 +143,25 @@ struct ScoreRows {
 using ScoreKernel = void (*)(const ScoreRows& c, std::int64_t rows, std::int64_t n,
                              const RowOptions& options);
 
+/// What fit_temperature sums (calibration.hpp): (rows) each. d = max - x; its mean and its variance are those
+/// of the softmax at the temperature. A row with a label < 0 has the gap 0.
+struct TemperatureRows {
+    RowsIn x;
+    const std::int64_t* label;
+    double *loss, *gap, *mean, *variance;  ///< gap: d at the label
+};
+using TemperatureKernel = void (*)(const TemperatureRows& c, std::int64_t rows, std::int64_t n,
+                                   const RowOptions& options);
+
+/// The largest probability of each row, negative if its first class is not the label: (rows).
+struct ConfidenceRows {
+    RowsIn x;
+    const std::int64_t* label;
+    double* confidence;
+};
+using ConfidenceKernel = void (*)(const ConfidenceRows& c, std::int64_t rows, std::int64_t n,
+                                  const RowOptions& options);
+
 /// The k largest of rows of n < kShortRow elements, largest first, ties by index; NaN and -inf come last.
 /// Entry j of row r is at [j * pitch + r].
 struct TopRows {
@@ -271,6 +290,9 @@ struct StorageKernels {
     /// with the gradient factor (q - p); its mean over p and q against (p + q) / 2, without.
     PairedKernel kl_divergence, js_divergence;
     PairedKernel softmax_entropy;  ///< of softmax(x / temperature), without second
+    PairedKernel brier_score;      ///< of softmax(x / temperature) against the labels
+    TemperatureKernel temperature_rows;
+    ConfidenceKernel confidence;
     BackwardKernel softmax_backward, log_softmax_backward;
     ScoreKernel scores;
     TopRowsKernel top_rows;

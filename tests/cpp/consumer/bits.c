@@ -249,6 +249,24 @@ static void cases(void) {
     print_indices("sample", argmax_data, ROWS);
     print("logprob", logprob_data, ROWS);
 
+    c.temperature = 2;
+    check(softloss_brier_score(&x, &labels, &c, &loss, NULL));
+    print_loss("brier_score", loss);
+    c.temperature = 1;
+    softloss_temperature_options f;
+    softloss_temperature_options_init(&f);
+    f.weight = &weight;
+    softloss_temperature_fit fit;
+    check(softloss_fit_temperature(&x, &labels, &f, &fit));
+    print_bytes("fit_temperature", &fit.temperature, sizeof fit.temperature);
+    print_bytes("loss", &fit.loss, sizeof fit.loss);
+    softloss_calibration_options q;
+    softloss_calibration_options_init(&q);
+    q.bins = 4;
+    q.norm = SOFTLOSS_NORM_L2;
+    check(softloss_calibration_error(&x, &labels, &q, &loss));
+    print_bytes("calibration_error", &loss, sizeof loss);
+
     softloss_transform_options t;
     softloss_transform_options_init(&t);
     t.axis = 0;

@@ -159,6 +159,13 @@ void cases() {
     const auto drawn = softloss::sample(x, u, kClasses, {.temperature = 4, .top_p = 0.9});
     print<std::int64_t, T>("sample", drawn.index);
     print("logprob", drawn.logprob);
+    print_loss<T>("brier_score", softloss::brier_score(x, labels, kClasses, {.temperature = 2}));
+    const softloss::TemperatureFit fit = softloss::fit_temperature(x, labels, kClasses, {.weight = &weight});
+    print<double, T>("fit_temperature", {fit.temperature});
+    print<double, T>("loss", {fit.loss});
+    print<double, T>("calibration_error",
+                     {softloss::calibration_error(x, labels, kClasses,
+                                                  {.bins = 4, .norm = softloss::CalibrationNorm::l2})});
 
     // Over views: another axis, broadcasting.
     Tensor<T> transposed({kRows, kClasses}), column({kClasses});

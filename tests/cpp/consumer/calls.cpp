@@ -119,6 +119,7 @@ const AnyLoss* named(const AnyLoss (&losses)[N], const std::string& name) {
         if (name == loss.name || name == std::string(loss.name) + "_and_grad") return &loss;
     return nullptr;
 }
+/// Of brier_score, the function without gradient.
 const auto* class_loss_of(const std::string& name) {
     static constexpr Loss<softloss::ClassLossOptions, softloss_class_loss_options> losses[] = {
         {"cross_entropy", softloss::cross_entropy, softloss::cross_entropy_and_grad, softloss_cross_entropy,
@@ -127,7 +128,8 @@ const auto* class_loss_of(const std::string& name) {
          softloss_nll_loss_and_grad},
         {"categorical_cross_entropy", softloss::categorical_cross_entropy,
          softloss::categorical_cross_entropy_and_grad, softloss_categorical_cross_entropy,
-         softloss_categorical_cross_entropy_and_grad}};
+         softloss_categorical_cross_entropy_and_grad},
+        {"brier_score", softloss::brier_score, nullptr, softloss_brier_score, nullptr}};
     return named(losses, name);
 }
 const auto* binary_loss_of(const std::string& name) {
@@ -346,6 +348,34 @@ void run(const Case& call) {
         check(softloss_softmax_topk(&c_x, &c_prob, &c_index, &options));
         prob.print("prob");
         index.print("index");
+    } else if (f == "fit_temperature") {
+        Both<double> temperature({}), mean({});
+        softloss_temperature_options options;
+        softloss_temperature_options_init(&options);
+        options.axis = call.axis, options.weight = c_o.weight;
+        const softloss::TemperatureFit fit =
+            softloss::fit_temperature(x.in(), labels.in(), {.axis = call.axis, .weight = o.weight});
+        softloss_temperature_fit c_fit;
+        check(softloss_fit_temperature(&c_x, &c_labels, &options, &c_fit));
+        temperature.cpp.data = {fit.temperature}, temperature.c.data = {c_fit.temperature};
+        mean.cpp.data = {fit.loss}, mean.c.data = {c_fit.loss};
+        if (fit.at_bound != (c_fit.at_bound != 0)) std::printf("C differs in at_bound\n");
+        temperature.print("temperature");
+        mean.print("loss");
+    } else if (f == "calibration_error") {
+        Both<double> error({});
+        softloss_calibration_options options;
+        softloss_calibration_options_init(&options);
+        options.axis = call.axis, options.bins = call.k, options.norm = call.reduction,
+        options.temperature = call.temperature;
+        error.cpp.data = {
+            softloss::calibration_error(x.in(), labels.in(),
+                                        {.axis = call.axis,
+                                         .bins = call.k,
+                                         .norm = static_cast<softloss::CalibrationNorm>(call.reduction),
+                                         .temperature = call.temperature})};
+        check(softloss_calibration_error(&c_x, &c_labels, &options, error.c.data.data()));
+        error.print("error");
     } else if (f == "token_logprobs") {
         Both<T> logprob({others}), entropy({others}), top({others, call.k});
         Both<std::int64_t> argmax({others}), rank({others}), top_index({others, call.k});

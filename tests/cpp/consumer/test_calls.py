@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ FUNCTIONS = (
     *("cross_entropy_grad_hess", "binary_cross_entropy_with_logits_grad_hess", "softmax_topk", "token_logprobs"),
     *(*DIVERGENCES, "softmax_entropy", "log_normalize", "sample"),
     "softmax_focal_loss_grad_hess",
+    *("fit_temperature", "calibration_error", "brier_score"),
 )
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -99,6 +101,16 @@ def expected(call: dict) -> list[str]:
         filters = {"top_k": call["k"] if call["weighted"] else 0, "top_p": 1 - call["reduction"] / 4, "min_p": 1e-6}
         u = numbers((others,), seed + 3, 0, 1, dtype)
         results = softloss.sample(x, u, axis=axis, **temperature, **filters)._asdict()
+    elif function == "brier_score":
+        options = {"axis": axis, "reduction": loss["reduction"], **temperature}
+        results = {"loss": softloss.brier_score(x, labels, **options)}
+    elif function == "fit_temperature":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the minimum may be at an end
+            results = softloss.fit_temperature(x, labels, axis=axis, weight=loss["weight"])._asdict()
+    elif function == "calibration_error":
+        options = {"bins": call["k"], "norm": ("l1", "l2", "max")[call["reduction"]], **temperature}
+        results = {"error": softloss.calibration_error(x, labels, axis=axis, **options)}
     elif function == "softmax_topk":
         results = softloss.softmax_topk(x, call["k"], axis, **temperature)._asdict()
     else:

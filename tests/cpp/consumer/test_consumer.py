@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,9 @@ def expected() -> list[str]:
     for dtype in ("float32", "float64"):
         x, probs = numbers((3, 37), 1, -20, 20, dtype), numbers((3, 37), 2, 0, 1, dtype)
         weight, labels = numbers((37,), 3, 0, 2, dtype), np.array([5, -100, 36])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of labels drawn at random, the minimum may be at an end
+            fitted = softloss.fit_temperature(x, labels, weight=weight)
         softmax, log_softmax, hits = softloss.softmax(x), softloss.log_softmax(x), probs > 0.5
         results = {
             "softmax": softmax,
@@ -89,6 +93,9 @@ def expected() -> list[str]:
             "softmax_topk": softloss.softmax_topk(x, 4),
             "token_logprobs": softloss.token_logprobs(x, labels, top_k=2),
             "sample": softloss.sample(x, numbers((3,), 9, 0, 1, dtype), temperature=4, top_p=0.9),
+            "brier_score": softloss.brier_score(x, labels, temperature=2),
+            "fit_temperature": fitted,
+            "calibration_error": softloss.calibration_error(x, labels, bins=4, norm="l2"),
             "softmax_axis_temperature": softloss.softmax(x, 0, temperature=0.7),
             "logsumexp_axis_b": softloss.logsumexp(x, 0, b=probs),
             "binary_cross_entropy_with_logits_broadcast": softloss.binary_cross_entropy_with_logits(
