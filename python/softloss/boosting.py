@@ -36,7 +36,7 @@ _OF_EACH_CALL = ("logits", "target", "axis", "sample_weight", "grad_out", "hess_
 
 @lru_cache(maxsize=64)
 def _scale_of_xgboost(classes: int) -> float:
-    """What the installed XGBoost multiplies the Hessian p (1 - p) of `classes` classes by.
+    """Return the factor by which the installed XGBoost multiplies the Hessian p (1 - p) of `classes` classes.
 
     One leaf of one row, without regularisation, has the value -gradient / Hessian: (1 - p) / (scale p (1 - p)) for the
     row's class, with p = 1 / classes.
@@ -125,7 +125,7 @@ def objective(
         ``"cross_entropy"``, ``"softmax_focal_loss"`` (several classes), ``"binary_cross_entropy_with_logits"``,
         ``"sigmoid_focal_loss"``, or that function.
     library : {"xgboost", "lightgbm"}
-        Whose layout of scores, and whose scale of the Hessian, the objective has.
+        The library that the objective is for. It decides the layout of the scores and the scale of the Hessian.
     **options
         Options of the loss's ``_grad_hess`` function, such as `gamma`, `alpha`, `weight`, `label_smoothing`.
         `hess_scale` and `hess_min` are by default what the library's own objective uses.
@@ -134,8 +134,8 @@ def objective(
     -------
     callable
         ``objective(scores, data)``, with a DMatrix or a Dataset, and
-        ``objective(y_true, y_pred, sample_weight=None)``, as the scikit-learn classes call it. It returns
-        gradient and Hessian. Weights of the data count.
+        ``objective(y_true, y_pred, sample_weight=None)``, as the scikit-learn classes call it. It returns gradient and
+        Hessian, and takes the weights of the data into account.
 
     Raises
     ------
@@ -147,10 +147,10 @@ def objective(
 
     Notes
     -----
-    The installed XGBoost is asked for its scale by training one leaf, when an objective is called for a number of
-    classes for the first time; LightGBM multiplies the Hessian of C classes by C / (C - 1). XGBoost takes class
-    probabilities as labels of shape (rows, classes), without num_class. XGBoost's scores start at `base_score`; 0
-    suits these losses.
+    LightGBM multiplies the Hessian of C classes by C / (C - 1). The scale of the installed XGBoost is measured by
+    training one leaf, when an objective is first called with a given number of classes. XGBoost takes class
+    probabilities as labels of shape (rows, classes), without num_class. XGBoost's scores start at `base_score`; 0 suits
+    these losses.
 
     Examples
     --------

@@ -285,7 +285,7 @@ def log_softmax(
     out: NDArray[Any] | None = None,
     dtype: DTypeLike | None = None,
 ) -> NDArray[Any]:
-    """Logarithm of `softmax`, accurate for all probabilities: near 1, and so small that softmax would be 0.
+    """Logarithm of `softmax`, accurate for all probabilities, also near 1 or so small that `softmax` returns 0.
 
     Parameters
     ----------
@@ -583,10 +583,11 @@ def softmax_backward(
 
     Notes
     -----
-    ``dx = y * (dy - sum(y * dy))`` [1]_, in the form that loses no component: with m the largest class, the first
-    of equals, and ``a = sum(y * (dy[m] - dy))``, it is ``y * ((dy - dy[m]) + a)``. So `y` counts as if it summed to 1
-    exactly. Error: at most 3 ULP of the sum of the absolute terms of that form. A NaN in a row of either argument
-    makes that row NaN, and so does an infinity in `dy` where infinities are subtracted.
+    ``dx = y * (dy - sum(y * dy))`` [1]_. It is computed as ``y * ((dy - dy[m]) + a)`` with
+    ``a = sum(y * (dy[m] - dy))``, so that no component is lost. Here m is the class with the largest `y`, the first one
+    if several are equal. This form treats `y` as if its sum were exactly 1. Error: at most 3 ULP of the sum of the
+    absolute terms of this form. A NaN in a row of either argument makes that row NaN. So does an infinity in `dy`, if
+    two infinities are subtracted.
 
     References
     ----------
@@ -636,10 +637,10 @@ def log_softmax_backward(
 
     Notes
     -----
-    ``dx = dy - p * sum(dy)`` with ``p = exp(logy)`` [1]_. At the largest class, the first of equals, that would be a
-    difference of two numbers near ``dy``; there it is ``dy[m] * sum(p[j]) - p[m] * sum(dy[j])``, with sums over all
-    other classes j. Error: at most 3 ULP of the sum of the absolute terms. A NaN in a row of either argument makes that
-    row NaN, and so does an infinity in `dy` where infinities are subtracted.
+    ``dx = dy - p * sum(dy)`` with ``p = exp(logy)`` [1]_. At the largest class m (the first one if several are equal),
+    this would be a difference of two numbers near ``dy``. There, ``dy[m] * sum(p[j]) - p[m] * sum(dy[j])`` is computed
+    instead, with sums over all other classes j. Error: at most 3 ULP of the sum of the absolute terms. A NaN in a row
+    of either argument makes that row NaN. So does an infinity in `dy`, if two infinities are subtracted.
 
     References
     ----------
@@ -1013,19 +1014,19 @@ def kl_divergence(
     See Also
     --------
     js_divergence : symmetric, and at most log 2.
-    cross_entropy : against probabilities; it is larger by the entropy of the target.
+    cross_entropy : for a target of probabilities; it is the divergence plus the entropy of the target.
 
     Notes
     -----
     ``KL(p || q) = sum(p * log(p / q))`` [1]_ is computed as ``sum(p * (q / p - 1 - log(q / p)))``: no term is negative,
-    and nothing cancels. So the result is never negative, it is 0 for equal rows, and it is as accurate for models whose
-    logits differ in the last digits as for others. Error: below 1 ULP of each row in float32, at most 8 ULP in float64.
+    and nothing cancels. So the result is never negative, and it is 0 for equal rows. It is accurate even if the logits
+    of two models differ only in the last digits. Error: below 1 ULP of each row in float32, at most 8 ULP in float64.
 
     A class with ``target_logits = -inf`` counts 0. ``logits = -inf`` where the other logit is finite makes the
     divergence of the row infinite. A row with +inf or nan in either array, or with nothing but -inf, gives nan.
 
-    There is no factor ``temperature ** 2``, which keeps the gradients of a distillation loss [2]_ at one size for all
-    temperatures: multiply by it where you need it.
+    The result is not multiplied by ``temperature ** 2``. In distillation [2]_, this factor keeps the gradients at the
+    same scale for all temperatures. Multiply by it yourself if you need it.
 
     References
     ----------
@@ -1100,8 +1101,8 @@ def kl_divergence_and_grad(
     Notes
     -----
     For one row, ``grad = f * (q - p) / T``, with the derivative f of the reduced divergence with respect to that of the
-    row; also where the divergence is infinite. It is 0 for equal rows. Error: at most 3 ULP of the larger of the two
-    terms.
+    row. This also holds if the divergence is infinite. The gradient is 0 for equal rows. Error: at most 3 ULP of the
+    larger of the two terms.
 
     Examples
     --------
@@ -1156,7 +1157,7 @@ def js_divergence(
     Returns
     -------
     scalar or ndarray
-        As of `kl_divergence`.
+        As in `kl_divergence`.
 
     Raises
     ------
@@ -1170,8 +1171,8 @@ def js_divergence(
     Notes
     -----
     No term of the sum is negative, and nothing cancels. Error: below 1 ULP of each row in float32, at most 8 ULP in
-    float64, down to the smallest. A class with -inf has the probability 0. A row with +inf or nan in either array, or
-    with nothing but -inf, gives nan.
+    float64, also for the smallest results. A class with -inf has the probability 0. A row with +inf or nan in either
+    array, or with nothing but -inf, gives nan.
 
     References
     ----------
@@ -1911,7 +1912,7 @@ def sigmoid_focal_loss(
     empty: float = nan,
     dtype: DTypeLike | None = None,
 ) -> NDArray[Any] | np.floating[Any]:
-    """Focal loss of the sigmoid of `logits`: binary cross-entropy with less weight on what is classified well.
+    """Focal loss of the sigmoid of `logits`: binary cross-entropy with less weight on well-classified elements.
 
     Parameters
     ----------
@@ -1922,7 +1923,8 @@ def sigmoid_focal_loss(
     alpha : float, optional
         Weight of the positive class, from 0 to 1; that of the negative class is ``1 - alpha``. Without it both are 1.
     gamma : float, default 2.0
-        How much less what is classified well counts; at least 0. 0 gives `binary_cross_entropy_with_logits`.
+        Focusing parameter, at least 0. The larger it is, the less well-classified elements count. 0 gives
+        `binary_cross_entropy_with_logits`.
     weight : array_like, optional
         Weight of each element, broadcast to `logits`.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -2029,7 +2031,7 @@ def sigmoid_focal_loss_and_grad(
     -----
     ``grad = -f * w * a * s * q**gamma * (gamma * p * -log(p) + q)``, with the probability p of the target, q = 1 -
     p, the sign s of the target (1 or -1) and the derivative f of the reduced loss with respect to the loss of the
-    element. Both terms have one sign. Error: at most 3 ULP of each element.
+    element. Both terms have the same sign. Error: at most 3 ULP of each element.
 
     Examples
     --------
@@ -2125,7 +2127,7 @@ def softmax_focal_loss(
     empty: float = nan,
     dtype: DTypeLike | None = None,
 ) -> NDArray[Any] | np.floating[Any]:
-    """Focal loss of the softmax of `logits`: cross-entropy with less weight on what is classified well.
+    """Focal loss of the softmax of `logits`: cross-entropy with less weight on well-classified rows.
 
     Parameters
     ----------
@@ -2134,7 +2136,7 @@ def softmax_focal_loss(
     target : array_like
         Class indices: any integer dtype, shape of `logits` without `axis`.
     gamma : float, default 2.0
-        How much less what is classified well counts; at least 0. 0 gives `cross_entropy`.
+        Focusing parameter, at least 0. The larger it is, the less well-classified rows count. 0 gives `cross_entropy`.
 
     Returns
     -------
@@ -2563,8 +2565,9 @@ def softmax_entropy(
     Returns
     -------
     ndarray or scalar
-        The entropies, in the shape of `logits` without `axis`: from 0 for a certain class to ``log(C)`` for C equal
-        ones. Dtype: that of `logits`; float32 for float16 and bfloat16, float64 for integers and bool.
+        The entropies, in the shape of `logits` without `axis`: from 0 if one class has the probability 1 to ``log(C)``
+        if all C classes are equally likely. Dtype: that of `logits`; float32 for float16 and bfloat16, float64 for
+        integers and bool.
 
     Raises
     ------

@@ -1,17 +1,18 @@
 """The last layer of a model and what follows it, without an array of all logits.
 
-A model's logits are ``x @ w.T + bias``: N rows of C classes, made of N rows of D features. With many rows and a large
-vocabulary they do not fit into memory. These functions compute some rows of them at a time, hand them to the functions
-of `softloss.functional` while they are at hand, and, for gradients, multiply back, all in working memory of at most
-`memory` bytes.
+A model's logits are ``x @ w.T + bias``: N rows of C classes, computed from N rows of D features. With many rows and a
+large vocabulary they do not fit into memory. These functions compute the logits in blocks of rows and pass each block
+to the functions of `softloss.functional`. For gradients, they multiply the gradient of the block by `w` and `x`. The
+working memory is at most `memory` bytes.
 
 Lives here: which rows and classes are computed together, the products, the sums over blocks. Must not: what softmax and
 losses are, which is `softloss.functional`'s.
 
-How the working memory is divided. If all arrays have the dtype that is computed in, and BLAS reads and writes them as
-they lie, a block of rows takes its logits only, and, with gradients, a block of classes one product, which is added to
-the gradient of w. Otherwise the rows of x and of w, their gradients, and the sums of these are copies, as many at a
-time as `_sizes` says. Numbers per row and per class (losses, indices, the bias) count as 32 bytes each.
+How the working memory is divided. If all arrays have the dtype of the computation, and BLAS reads and writes them in
+place, a block of rows needs memory only for its logits. With gradients, a block of classes also needs memory for one
+product, which is added to the gradient of w. Otherwise, the rows of x and of w, their gradients, and the sums of these
+gradients are copied. `_sizes` computes how many are copied at a time. Numbers per row and per class (losses, indices,
+the bias) count as 32 bytes each.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def linear_cross_entropy(
         Weights of the last layer, shape (C, D): one row for each class.
     target : array_like
         Class indices (any integer dtype, shape of `x` without its last axis), or class probabilities (any floating
-        dtype, that shape and C).
+        dtype, the same shape with a last axis of length C).
     bias : array_like, optional
         Added to the logits, shape (C,).
     weight, sample_weight, ignore_index, label_smoothing, temperature, reduction, empty
@@ -159,8 +160,8 @@ def linear_cross_entropy(
     -----
     Blocks of rows of the logits are computed by NumPy's ``matmul`` in float32 or float64; float16 and bfloat16 are
     widened. Ignored rows, and rows of weight 0, are left out, whatever they hold. The losses are those of
-    `cross_entropy` on these logits. They depend on `memory` only as far as the logits do: BLAS may round the same
-    logit in another way in a block of another size. Working memory of BLAS itself is not counted.
+    `cross_entropy` on these logits. They depend on `memory` only because BLAS may round the same logit differently in
+    blocks of different sizes. Working memory of BLAS itself is not counted.
 
     Examples
     --------
@@ -244,11 +245,11 @@ def linear_cross_entropy_and_grad(
 
     Notes
     -----
-    With the gradient G of the logits, ``grad_x = G @ w``, ``grad_w = G.T @ x`` and ``grad_bias = G.sum(0)``, by blocks
-    of rows: G takes the place of the logits. The sums over blocks are in float32 or float64 and rounded once to the
-    dtype of the result. If `w` is float16 or bfloat16, the sums for ``grad_w`` take a quarter of `memory`. If the
-    4 C D bytes of all classes are more than that, they are formed for some classes at a time, and the logits are
-    computed anew each time.
+    With the gradient G of the logits, ``grad_x = G @ w``, ``grad_w = G.T @ x`` and ``grad_bias = G.sum(0)``, computed
+    in blocks of rows: G overwrites the logits. The sums over blocks are in float32 or float64 and rounded once to the
+    dtype of the result. If `w` is float16 or bfloat16, the sums for ``grad_w`` take a quarter of `memory`. If the sums
+    of all classes, 4 C D bytes, do not fit there, they are computed for some classes at a time. The logits are then
+    computed again for each of these groups of classes.
 
     Examples
     --------
@@ -331,7 +332,8 @@ def linear_token_logprobs(
 
     Notes
     -----
-    Blocks of rows of the logits are computed as in `linear_cross_entropy`, and the same holds for the results.
+    The logits are computed in blocks of rows, as in `linear_cross_entropy`. The results depend on `memory` only because
+    BLAS may round the same logit differently in blocks of different sizes.
 
     Examples
     --------
@@ -403,7 +405,8 @@ def linear_softmax_topk(
 
     Notes
     -----
-    Blocks of rows of the logits are computed as in `linear_cross_entropy`, and the same holds for the results.
+    The logits are computed in blocks of rows, as in `linear_cross_entropy`. The results depend on `memory` only because
+    BLAS may round the same logit differently in blocks of different sizes.
 
     Examples
     --------
@@ -475,7 +478,7 @@ def _checked_layer(x_: ArrayLike, w_: ArrayLike, bias_: ArrayLike | None, memory
 
 
 def _loss_dtype(a: NDArray[Any]) -> np.dtype[Any]:
-    """Return the dtype of losses of logits of the dtype of `a`: that which softloss computes in."""
+    """Return the dtype in which softloss computes losses of logits with the dtype of `a`."""
     return functional.cross_entropy(np.empty((0, 1), a.dtype), np.empty(0, np.int8)).dtype
 
 
@@ -655,7 +658,8 @@ def _sizes(layer: _Layer, count: int, some: bool, target_bytes: int, grads: list
 class _Work:
     """The working memory: arrays that are allocated once and hold one block of rows, or of classes, at a time.
 
-    `logits` fills in a block of rows. The other methods read its gradient, with which the caller has replaced it.
+    `logits` fills in a block of rows. The caller then replaces the block with its gradient, which the other methods
+    read.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-// What the C++ headers need of a compiler. One that lacks it prints a single error that says so.
+// The compiler features that the C++ headers need. A compiler without them prints one error that says so.
 //
 // Lives here: preprocessor lines alone, which every compiler understands. SOFTLOSS_UNUSABLE leaves out the
 // headers that it would not. Must not: declarations.

@@ -5,7 +5,7 @@
  * Functions that can fail return a status. On failure nothing has been written, and softloss_last_error() returns
  * the message of the C++ exception, with the name that the argument has here. Options may be NULL for the defaults.
  * Otherwise, fill the struct with its _init function and then change what you need: options that are added later then
- * have their defaults. A function ignores options that it does not have.
+ * have their defaults. A function ignores options that do not apply to it.
  */
 #ifndef SOFTLOSS_H
 #define SOFTLOSS_H

@@ -6,11 +6,11 @@
 //
 // - Arguments have the names that they have in Python.
 // - Results have the same bits on every CPU and with any number of threads.
-// - `out` may be the same array as x, and `grad_out` the same as the logits. In no other way may an output
-//   share memory with an input, with another output, or within itself.
+// - `out` may be the same array as x, and `grad_out` the same as the logits. Apart from that, an output must
+//   not share memory with an input or with another output, and its own elements must not overlap.
 // - Errors: std::invalid_argument (shapes, values, dtypes) and std::out_of_range (labels). When one is
 //   thrown, nothing has been written.
-// - A function ignores options that it does not have.
+// - A function ignores options that do not apply to it.
 // - ULP bounds are for float32 and float64, against exact arithmetic. Those of gradients and Hessians assume
 //   the factors that docs/numerics.rst names.
 #pragma once
@@ -37,8 +37,8 @@ SOFTLOSS_API void check_count(const char* name, std::int64_t value, std::int64_t
 /// Functions over ranges take rows along the last axis: throws std::invalid_argument if `axis` is another
 /// one.
 SOFTLOSS_API void check_last_axis(int axis);
-/// The number of rows of `classes` elements in a range of `size`. Throws std::invalid_argument if it is not
-/// whole.
+/// The number of rows of `classes` elements in a range of `size`. Throws std::invalid_argument if `size` is
+/// not a multiple of `classes`.
 SOFTLOSS_API std::int64_t rows_of(const char* name, std::int64_t size, std::int64_t classes);
 
 }  // namespace detail
@@ -156,10 +156,11 @@ struct DivergenceOptions {
 };
 
 /// KL(p || q) of each row, p = softmax(target_logits / t), q = softmax(logits / t), in one read of both.
-/// Both have one shape, of any dtypes. The mean is over rows; no factor t^2. The result is returned, or the
-/// divergences of the rows are written, as for losses over classes. A class with -inf in target_logits
-/// counts 0; -inf in logits where the other is finite gives infinity. A row with +inf or NaN, or all -inf,
-/// gives NaN. >= 0, < 1 ULP (float64: 8), down to the smallest.
+/// Both have one shape, of any dtypes. The mean is over rows; it is not multiplied by t^2. The result is
+/// returned, or the divergences of the rows are written, as for losses over classes. A class with -inf in
+/// target_logits adds 0. A class with -inf only in logits makes the result infinite. A row with +inf or NaN,
+/// or all -inf, gives NaN. The result is never negative. Error: < 1 ULP (float64: <= 8), also for the
+/// smallest results.
 SOFTLOSS_API double kl_divergence(const TensorView& logits, const TensorView& target_logits,
                                   const DivergenceOptions& options = {},
                                   const MutableTensorView* losses = nullptr);
@@ -217,8 +218,8 @@ SOFTLOSS_API double binary_cross_entropy_with_logits_and_grad(const TensorView& 
                                                               const BinaryLossOptions& options = {},
                                                               const MutableTensorView* losses = nullptr);
 
-/// With respect to logits: (q - p) / t, divided by the number of rows for the mean. grad_out may be logits,
-/// but not target_logits. <= 3 ULP of the larger of p and q.
+/// The gradient with respect to logits is (q - p) / t, divided by the number of rows for the mean. grad_out
+/// may be logits, but not target_logits. <= 3 ULP of the larger of p and q.
 SOFTLOSS_API double kl_divergence_and_grad(const TensorView& logits, const TensorView& target_logits,
                                            const MutableTensorView& grad_out,
                                            const DivergenceOptions& options = {},
@@ -237,12 +238,12 @@ struct HessianOptions {
     double hess_min = 0.0;    ///< its smallest value: max(hess_scale * h, hess_min); -infinity: none
 };
 
-/// Gradient and diagonal Hessian (<= 4 ULP) of the loss of each row, not reduced. With p = softmax(logits /
-/// t), t = temperature, and the target's distribution q after smoothing, which need not sum to 1: (p sum(w
-/// q) - w q) / t and sum(w q) p (1 - p) / t^2, both times sample_weight, with w = weight. A class index is
-/// the q that is 1 there and 0 elsewhere. An ignored row gives 0. The options reduction, empty and
-/// compute_dtype are ignored. grad_out and hess_out: shape of the logits, any floating dtype; grad_out may
-/// be the logits.
+/// Gradient and diagonal Hessian (<= 4 ULP) of the loss of each row, not reduced. Let t = temperature, p =
+/// softmax(logits / t), w = weight, and q the target's distribution after smoothing, which need not sum to 1.
+/// The gradient is (p sum(w q) - w q) / t. The Hessian is sum(w q) p (1 - p) / t^2. Both are multiplied by
+/// sample_weight. A class index means q = 1 at that class and 0 elsewhere. An ignored row gives 0. The
+/// options reduction, empty and compute_dtype are ignored. grad_out and hess_out: shape of the logits, any
+/// floating dtype; grad_out may be the logits.
 SOFTLOSS_API void cross_entropy_grad_hess(const TensorView& logits, const TensorView& target,
                                           const MutableTensorView& grad_out,
                                           const MutableTensorView& hess_out,
@@ -255,7 +256,8 @@ SOFTLOSS_API void binary_cross_entropy_with_logits_grad_hess(const TensorView& l
                                                              const BinaryLossOptions& options = {},
                                                              const HessianOptions& hessian = {});
 
-/// Of the focal losses. The Hessian can be negative; its error is <= 4 ULP of the sum of the absolute terms.
+/// The same for the focal losses. The Hessian can be negative; its error is <= 4 ULP of the sum of the
+/// absolute terms.
 SOFTLOSS_API void softmax_focal_loss_grad_hess(const TensorView& logits, const TensorView& target,
                                                const MutableTensorView& grad_out,
                                                const MutableTensorView& hess_out,
@@ -297,8 +299,8 @@ struct EntropyOptions {
 };
 
 /// out = -sum(p log p), the entropy in nats of p = softmax(logits / t) of each row. out: the shape of the
-/// logits without the axis, any floating dtype. A row with +inf or NaN, or all -inf, gives NaN. < 1 ULP
-/// (float64: 8), down to the smallest.
+/// logits without the axis, any floating dtype. A row with +inf or NaN, or all -inf, gives NaN. Error: < 1
+/// ULP (float64: <= 8), also for the smallest results.
 SOFTLOSS_API void softmax_entropy(const TensorView& logits, const MutableTensorView& out,
                                   const EntropyOptions& options = {});
 

@@ -6,7 +6,8 @@
 //
 // Functions over rows take `classes`, the length of a row: the range has rows * classes elements, and the
 // axis is the last one. The element type of the first argument is the dtype of the computation
-// (options.compute_dtype is ignored) and of all results. Options that point to views take these:
+// (options.compute_dtype is ignored) and of all results. Options that are pointers to views can point to a
+// Contiguous:
 //
 //     const softloss::Contiguous weight(weights);                  // std::vector<float> weights
 //     softloss::cross_entropy(logits, labels, 1000, {.weight = &weight});
@@ -42,9 +43,9 @@ template <class R>
 concept WritableReals =
     Reals<R> && !std::is_const_v<std::remove_reference_t<std::ranges::range_reference_t<R>>>;
 
-/// A view of a range that holds its own shape: (rows, classes), or one axis if `classes` is not given. A
+/// A view of a range. It stores its own shape: (rows, classes), or one axis if `classes` is not given. A
 /// range that would be destroyed before the view, such as a vector that a function returns, does not compile.
-/// `name` is what errors call it.
+/// Error messages call the range `name`.
 template <class View>
 struct BasicContiguous : View {
     template <Elements R>

@@ -14,8 +14,8 @@
 
 namespace softloss {
 
-/// Element type of a TensorView. Integers and bool are accepted as inputs, which are computed in float64, and
-/// as class indices.
+/// Element type of a TensorView. Integers and bool are accepted as inputs, and are computed in float64. Class
+/// indices have an integer type.
 enum class DType : std::uint8_t {
     float16,
     bfloat16,
