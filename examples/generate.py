@@ -1,4 +1,4 @@
-"""Draw text, character by character, from how often the characters of a file follow each other.
+"""Draw text character by character, with the frequencies that follow each context in a file.
 
     python examples/generate.py                        the README of softloss
     python examples/generate.py --order 5 FILE ...     other files, more characters of context

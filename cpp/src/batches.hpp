@@ -71,14 +71,16 @@ inline void run_blocks(int64_t blocks, void (*body)(const void*, int64_t), const
 /// call is a task of up to rows_per_task rows. `arrays`, uninitialised, is memory of the task: the stacks of
 /// threads may be too small for it. scratch_bytes is kScratchBytes plus memory for staged rows and lists of
 /// scores. With blocks > 1, one thread runs the tasks, and the kernels split each row into as many blocks.
-/// Calls that stage much run on fewer threads, so that the memory of all threads keeps its limit.
+/// Calls that stage much run on fewer threads, so that the memory of all threads keeps its limit; unlimited:
+/// bytes of the scratch memory that do not count for it.
 template <class Arrays, class Body>
 void for_each_batch_with(const Plan& plan, int64_t rows_per_task, std::size_t scratch_bytes, Body body,
-                         int64_t blocks = 1) {
+                         int64_t blocks = 1, std::size_t unlimited = 0) {
     constexpr std::size_t kArrays = std::is_empty_v<Arrays> ? 0 : (sizeof(Arrays) + 63) / 64 * 64;
     const bool single = plan.batches == 1 && plan.rows <= rows_per_task;
     const int64_t tasks_per_batch = single ? 1 : (plan.rows + rows_per_task - 1) / rows_per_task;
-    const int64_t staged = std::max<int64_t>(static_cast<int64_t>(scratch_bytes) - kScratchBytes, 1);
+    const int64_t staged =
+        std::max<int64_t>(static_cast<int64_t>(scratch_bytes - unlimited) - kScratchBytes, 1);
     parallel_for(
         plan.batches * tasks_per_batch, plan.size(), kArrays + blocks * scratch_bytes,
         [&](int64_t task, void* memory) {

@@ -66,8 +66,8 @@ struct Labels {
     double sample[kRows], norm[kRows];
 };
 
-/// Calls use(kernels, rows of x, index of the first row in the task, rows) for the rows of a task, and before it
-/// reads their labels and weights. Returns whether all labels are good.
+/// Reads the labels and weights of the rows of a task, then calls use(kernels, rows of x, index of the first
+/// row in the task, rows) for these rows. Returns whether all labels are valid.
 template <class T, class Use>
 bool read_labelled(const LabelledRows& c, const Staging<T>& staging, const Strides& at, int64_t rows,
                    Labels& labels, void* scratch, Use use) {
@@ -94,9 +94,10 @@ struct SlopeAt {
     double gap, mean, variance;
 };
 
-/// Passes over the logits, with the sums that they share. A partial sum is that of a block of rows in C order,
-/// fewer if rows are long: their number depends on nothing else. If tasks are whole blocks, a pass forms all
-/// sums; if not, it keeps the numbers of single rows, of two columns at a time, which need 16 bytes for each row.
+/// Passes over the logits, and the totals that they form. A partial sum covers block_ rows in C order. block_
+/// depends on the number of classes alone, so that totals have the same bits in every layout. If tasks
+/// consist of whole blocks, one pass forms all totals. If not, a pass first stores the values of the single
+/// rows, of at most two columns (16 bytes for each row), and then sums them.
 class LossPasses {
   public:
     explicit LossPasses(const LabelledRows& c) : c_(c) {
@@ -246,8 +247,9 @@ class TemperatureSearch {
         if (place == std::log(1 / kLeastTemperature)) return kLeastTemperature;
         return std::exp(-place);
     }
-    /// Every label has the largest logit: the loss falls with T all the way, unless it is constant. Where the
-    /// other exponentials are too small, they are not at a temperature without bounds.
+    /// Every label has the largest logit: the smaller T, the smaller the loss, unless it is constant. The
+    /// mean of d tells the two cases apart. At T = 1 the other exponentials may underflow; at T = 1e300 none
+    /// does.
     TemperatureFit without_gaps(const SlopeAt& at_one) {
         double temperature = 1;
         if (at_one.mean != 0 || passes_.slope_at(1e300).mean != 0) temperature = kLeastTemperature;
@@ -295,7 +297,7 @@ void read_confidences(const LabelledRows& c, double temperature, Confidences& re
         });
 }
 
-/// The rows of a bin: the sum of their weights, and of these times the distance between answer and confidence.
+/// The rows of a bin: the sum of their weights, and the weighted sum of (1 if right, else 0) - confidence.
 struct Bin {
     Sum weight, distance;
     double end;  ///< the largest confidence
@@ -332,7 +334,7 @@ double error_of(const std::vector<Bin>& bins, CalibrationNorm norm) {
         most = std::max(most, distance / w);
     }
     const double w = total(weight);
-    if (!(w > 0) || std::isnan(total(all))) return kNan;
+    if (!(w > 0) || std::isinf(w) || std::isnan(total(all))) return kNan;
     if (norm == CalibrationNorm::max) return most;
     return norm == CalibrationNorm::l2 ? std::sqrt(total(all) / w) : total(all) / w;
 }

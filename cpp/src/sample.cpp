@@ -7,7 +7,7 @@
 namespace softloss {
 namespace {
 
-constexpr int64_t kRows = 256;  ///< most rows of a task
+constexpr int64_t kDrawnRows = 256;  ///< most rows of a task
 
 /// Operands of the plan: logits, none, where, u, logprob, index.
 struct Rows {
@@ -17,8 +17,8 @@ struct Rows {
     const Plan& plan;
 };
 struct Batch {
-    double u[kRows], logprob[kRows];
-    int64_t index[kRows];
+    double u[kDrawnRows], logprob[kDrawnRows];
+    int64_t index[kDrawnRows];
 };
 
 template <class T>
@@ -26,13 +26,13 @@ void sample_rows(const Rows& c) {
     const Plan& plan = c.plan;
     const Staging<T> staging(c.x, c.options.where, plan);
     const bool direct = !c.options.where && holds_rows<T>(c.x, plan, 0);
-    const auto lists = static_cast<std::size_t>(staging.bytes(!direct) + 63) / 64 * 64;
-    const std::size_t bytes = lists + (plan.n < kShortRow ? 0 : sample_bytes(plan.n, sizeof(T)));
+    const auto stages = static_cast<std::size_t>(staging.bytes(!direct) + 63) / 64 * 64;
+    const std::size_t memory_bytes = plan.n < kShortRow ? 0 : sample_bytes(plan.n, sizeof(T));
     const SampleFilters filters{c.options.temperature, c.options.top_k, c.options.top_p, c.options.min_p};
     for_each_batch_with<Batch>(
-        plan, std::min(rows_per_task(plan), kRows), bytes,
+        plan, std::min(rows_per_task(plan), kDrawnRows), stages + memory_bytes,
         [&](const Strides& at, int64_t rows, Batch& b, void* scratch) {
-            void* const memory = static_cast<char*>(scratch) + lists;
+            void* const memory = static_cast<char*>(scratch) + stages;
             gather(static_cast<const char*>(c.u.data) + at[3], plan.row_stride[3], rows, c.u.dtype,
                    c.u.swapped, b.u);
             // check_uniform has passed, but another thread may have written the array since.
@@ -71,11 +71,13 @@ void sample_rows(const Rows& c) {
                     c.logprob.dtype, c.logprob.swapped);
             scatter(b.index, rows, static_cast<char*>(c.index.data) + at[5], plan.row_stride[5],
                     c.index.dtype, c.index.swapped);
-        });
+        },
+        1, memory_bytes);
 }
 
 void check_filters(const SampleOptions& options, int64_t classes) {
-    if (options.temperature != 0) check_temperature(options.temperature);
+    if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
+        fail("temperature must be finite and at least 0, got " + text_of(options.temperature));
     detail::check_count("top_k", options.top_k, 0, classes);
     if (!(options.top_p > 0 && options.top_p <= 1))
         fail("top_p must be above 0 and at most 1, got " + text_of(options.top_p));

@@ -2615,8 +2615,8 @@ def fit_temperature(
 ) -> TemperatureFit:
     """The temperature at which the mean cross-entropy is smallest: temperature scaling of a classifier.
 
-    Dividing logits by one temperature changes how sure a classifier is, and none of its answers. Fit it on data that
-    the classifier has not seen.
+    Dividing all logits by one temperature changes the confidence of a classifier, but none of its answers. Fit the
+    temperature on data that the classifier has not seen.
 
     Parameters
     ----------
@@ -2652,8 +2652,8 @@ def fit_temperature(
     Warns
     -----
     RuntimeWarning
-        There is no minimum from 0.001 to 1000, and the result is that of these two where the loss is lower. So it is
-        for a classifier that is always right, whose best temperature would be 0, and for one that knows nothing.
+        The loss has no minimum between 0.001 and 1000. The result is the one of these two temperatures that has the
+        lower loss: 0.001 if the classifier is always right, 1000 if it is no better than chance.
 
     See Also
     --------

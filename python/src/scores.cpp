@@ -76,7 +76,7 @@ py::object sample_(Arguments a) {
     return named(a[8], index.object(), logprob.object());
 }
 
-/// logits, axis, temperature, dtype
+/// Arguments: logits, axis, temperature, dtype.
 py::object softmax_entropy_(Arguments a) {
     const Array x("logits", a[0]);
     const EntropyOptions options{axis_of(a[1]), number("temperature", a[2])};
@@ -88,8 +88,8 @@ py::object softmax_entropy_(Arguments a) {
     return entropy.object();
 }
 
-/// logits, target, axis, weight, sample_weight, ignore_index, and the type of the result, TemperatureFit. The
-/// warning comes after the GIL is held again.
+/// Arguments: logits, target, axis, weight, sample_weight, ignore_index, and the type of the result,
+/// TemperatureFit. The warning needs the GIL, so it comes after the call.
 py::object fit_temperature_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
     TemperatureOptions options;
@@ -110,7 +110,7 @@ py::object fit_temperature_(Arguments a) {
     return named(a[6], scalar(fit.temperature, DType::float64), scalar(fit.loss, DType::float64));
 }
 
-/// logits, target, axis, bins, norm, temperature, sample_weight, ignore_index
+/// Arguments: logits, target, axis, bins, norm, temperature, sample_weight, ignore_index.
 py::object calibration_error_(Arguments a) {
     const Array x("logits", a[0]), target("target", a[1]);
     CalibrationOptions options;

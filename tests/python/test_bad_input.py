@@ -46,6 +46,8 @@ def good_value(function, parameter):
         return np.ones(C)
     if parameter == "sample_weight":
         return np.ones(N)
+    if parameter == "u":
+        return np.full(N, 0.5)
     return None
 
 
@@ -190,7 +192,16 @@ def bad_values(function, parameter):
         for value in outside.get(parameter, (-1, -(2**31), C + 1, 2**31, 2**63, 2**70, -(2**70))):
             yield f"{value}", value, VALUE
         yield "None", None, TYPE
-    if parameter in ("temperature", "label_smoothing", "hess_scale", "hess_min", "empty", "alpha", "gamma"):
+    if parameter == "u":
+        for value, layout in ((v, lay) for v in (1.0, -0.25, np.inf, -np.inf, np.nan, -5e-324) for lay in LAYOUTS):
+            yield f"{value}, {layout}", LAYOUTS[layout](np.array([0.5, value, 0.5])), VALUE
+    if parameter in ("top_p", "min_p"):
+        for value in (-0.1, -5e-324, np.nextafter(1, 2), 2, np.nan, np.inf, -np.inf):
+            yield f"{value}", value, VALUE
+    if parameter == "top_p":
+        yield "0", 0, VALUE
+    numbers = ("temperature", "label_smoothing", "hess_scale", "hess_min", "empty", "alpha", "gamma", "top_p", "min_p")
+    if parameter in numbers:
         for value in NOT_NUMBERS:
             if not (parameter == "alpha" and value is None):
                 yield f"{value!r}", value, TYPE
@@ -198,7 +209,8 @@ def bad_values(function, parameter):
         yield "a __float__ that raises", Raises(), (ZeroDivisionError,)
     if parameter == "temperature":
         for value in (0, 0.0, -0.0, -1, -1e-300, np.nan, np.inf, -np.inf):
-            yield f"{value}", value, VALUE
+            if not (function == "sample" and value == 0):  # the argmax
+                yield f"{value}", value, VALUE
     if parameter == "label_smoothing":
         for value in (-0.1, -5e-324, np.nextafter(1, 2), 2, np.nan, np.inf, -np.inf):
             yield f"{value}", value, VALUE

@@ -292,8 +292,8 @@ def test_ends_of_bins_belong_to_the_bin_below(k, dtype):
 def test_of_equal_largest_logits_the_first_is_the_answer(n, dtype):
     x = np.zeros((n, n), dtype)
     label = np.arange(n)
-    expected = abs(1 / n - 1 / n)  # one row of n is right
-    np.testing.assert_allclose(softloss.calibration_error(x, label), expected, atol=1e-15)
+    # The confidence is 1 / n, and one row of n is right.
+    np.testing.assert_allclose(softloss.calibration_error(x, label), 0, atol=1e-15)
     x[:, 0] = -1
     p = softloss.softmax(x[0].astype(np.float64))[1]
     np.testing.assert_allclose(softloss.calibration_error(x, np.ones(n, int)), 1 - p, 1e-6)
@@ -406,7 +406,8 @@ CALLS = {
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 @pytest.mark.parametrize(
     "shape, axis",
-    [((70, 9, 33), 1), ((9, 2500), 0), ((3, 9, 1024), 1), ((1500, 9), 1), ((40, 100, 3), 1), ((8, 3, 5, 130), -1)],
+    # At least 32768 elements each: smaller calls run on one thread.
+    [((140, 9, 33), 1), ((9, 5000), 0), ((5, 9, 1024), 1), ((5000, 9), 1), ((160, 100, 3), 1), ((8, 9, 5, 130), -1)],
 )
 def test_layouts_and_threads(name, dtype, shape, axis):
     """The same bits from every layout, whether tasks are whole blocks of rows or not, on any number of threads."""
@@ -462,3 +463,10 @@ def test_labels(name):
         f(np.empty((3, 0)), np.zeros(3, int))
     with pytest.raises(ValueError, match="dimension"):
         f(1.0, 0)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_no_mean_over_weights_whose_sum_overflows(norm):
+    x, label = [[1.0, 2, 3], [3, 2, 1]], [0, 1]
+    assert np.isnan(softloss.calibration_error(x, label, norm=norm, sample_weight=[1e308, 1e308]))
+    assert np.isnan(softloss.calibration_error(x, label, norm=norm, sample_weight=[np.inf, 1]))

@@ -1,7 +1,7 @@
 // Sums and stores of the lanes where a mask is set.
 //
-// Lives here: what AVX-512 does with a mask register, and other instruction sets with several instructions, with the
-// `#if` for it. Must not: anything that knows of exp, rows or losses.
+// Lives here: operations for which AVX-512 has one instruction with a mask register and other instruction
+// sets need several, and their `#if`. Must not: exp, rows, losses.
 #pragma once
 
 #include "vec.hpp"

@@ -39,7 +39,8 @@ struct Cut {
     T value = kLowest<T>;
     std::int64_t last = INT64_MAX;
 
-    /// The smallest element that is kept from index i on; `last` is not in i + 1 ... of the same block.
+    /// The smallest value kept in a block that begins at index i. `last` must lie outside the block, or be
+    /// the index of its last element.
     T least(std::int64_t i) const { return i <= last ? value : next_up(value); }
 };
 /// A cut before the index of its last element is known.
@@ -192,9 +193,9 @@ class Sampler {
 
     // ---- cuts ----
 
-    /// Estimates, from a sample of n elements at x, between which values a cut lies. It keeps `share` of the
-    /// weights, or of the elements, or `kept` of them if that is above 0. low, high: limits of the elements that
-    /// count, high being one of them.
+    /// Estimates, from a sample of n elements at x, between which values a cut lies. The cut keeps weights
+    /// (Mass) or elements that sum up to `kept`; if kept is 0, to the fraction `share` of all. Only elements
+    /// from of.low to of.high count; of.high is one of them.
     template <bool Mass>
     [[gnu::noinline]] Window estimate(const T* x, std::int64_t n, const Window& of, double share,
                                       double kept) const {
@@ -221,7 +222,8 @@ class Sampler {
         const double all = static_cast<double>(fold(sum, add)),
                      square = static_cast<double>(fold(squares, add));
         if (!(all > 0)) return of;
-        // In units of the sample. The largest element may outweigh all others, and is hardly ever in the sample.
+        // Sums are those of the sample. The largest element may outweigh all others but is rarely in the
+        // sample, so it is added.
         const double scale = static_cast<double>(size) / static_cast<double>(n);
         const double whole = all + (Mass ? static_cast<double>(weights_.of(of.high)) * unit * scale : 0);
         double above = kept > 0 ? kept * unit * scale : share * whole;
@@ -274,7 +276,7 @@ class Sampler {
             }
             if (outer.above >= target) {
                 // Only if another thread has written the row meanwhile.
-                if (window.high >= maximum_) return {maximum_, INT64_MAX, true, 0};
+                if (window.high >= maximum_) return {maximum_, 1, true, 0};
                 window = {next_up(window.high), maximum_};
                 continue;
             }
@@ -343,7 +345,9 @@ class Sampler {
     Found<T> last_of(const T* list, std::int64_t n, const Window& of, std::int64_t above,
                      std::int64_t target) const {
         constexpr std::int64_t kVectors = kSampleShort / W;
-        if (of.low == of.high) return kept_of(of.high, n, Mass ? weights_.of(of.high) : 1, above, target);
+        // Not `==`: NaN that another thread has written meanwhile can leave the list without a largest
+        // element.
+        if (!(of.low < of.high)) return kept_of(of.high, n, Mass ? weights_.of(of.high) : 1, above, target);
         V<T> x[kVectors];
         Whole<T> weight[kVectors];
         std::uint64_t each[kSampleShort];
@@ -484,7 +488,8 @@ class Sampler {
         }
         return held;
     }
-    /// Drops what is not kept from a list. Returns its new length.
+    /// Keeps the elements of a list that are above `least`, and the first `ties` that equal it. Returns its
+    /// new length.
     static std::int64_t keep(T least, std::int64_t ties, T* kept, std::int64_t* index, std::int64_t held) {
         std::int64_t left = 0;
         for (std::int64_t i = 0; i < held; ++i) {
@@ -508,6 +513,7 @@ class Sampler {
             held = keep(found.value, found.ties, kept, index, held);
         }
         held = keep(least_of_min_p(maximum_, filters_), held, kept, index, held);
+        if (held == 0) return {0, __builtin_nan("")};
         std::int64_t all = 0;
         for (std::int64_t i = 0; i < held; i += W)
             store(weight + i,
@@ -569,8 +575,8 @@ class Sampler {
             const double top = static_cast<double>(weights_.of(maximum_));
             const double sum = static_cast<double>(all) - top;
             const double log = first(log1p(DV(splat<DV>(sum / top))));
-            // Rounding to whole numbers moves each weight by up to half a unit, and none is smaller than that of
-            // the cut.
+            // Rounding changes each weight by at most 0.5. No weight is below that of the cut, so there are
+            // at most sum / least of them.
             const double least = cut.value > kLowest<T> ? static_cast<double>(weights_.of(cut.value)) : 0;
             const double count = static_cast<double>(n), most = least > 0 ? sum / least : count;
             const double error = 0.5 * (most < count ? most : count) / static_cast<double>(all);

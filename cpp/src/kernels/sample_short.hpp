@@ -1,6 +1,7 @@
 // Draws classes from short rows, W rows at a time, one per lane.
 //
-// Lives here: the row op that draws. Must not: how weights are made (sample_weights.hpp), long rows (sample.hpp).
+// Lives here: the row op that filters and draws. Must not: how weights are made (sample_weights.hpp), long
+// rows (sample.hpp).
 //
 // Shapes: a tile of n < kShortRow vectors; u, index, logprob (rows).
 #pragma once
@@ -51,7 +52,7 @@ struct SampleTile {
         V<T> value;
         I ties;
         Counts all = splat<Counts>(0);  ///< the sum of their weights
-        /// Whether x is kept; to be asked for the elements in the order of their index.
+        /// Whether x is kept. It counts the ties: call it once for each element, in index order.
         SOFTLOSS_INLINE I next(V<T> x) {
             const I is_equal = equal(x, value);
             const I keep = less(value, x) | (is_equal & less(splat<I>(0), ties));
@@ -196,7 +197,8 @@ struct SampleTile {
         if constexpr (sizeof(T) == 8) {
             return from_exponentials();
         } else {
-            // From the sum of the weights, unless a row has so little beside the maximum that rounding them shows.
+            // The sum of the weights is accurate enough, unless the other classes weigh so little that the
+            // rounding of their weights is visible in the loss.
             const D<T> most = convert<double>(whole_maximum(stats)), all = convert<double>(kept.all);
             D<T> gap = convert<double>(stats.maximum) - convert<double>(x);
             if (!temperature.is_one()) gap = gap / splat<D<T>>(c.filters.temperature);

@@ -1,11 +1,12 @@
-// Weights of classes: whole numbers in proportion to their probabilities.
+// Weights of classes: integers in proportion to the probabilities.
 //
-// Lives here: how weights are made, exact products with them, neighbours of numbers. Must not: rows, filters.
+// Lives here: how weights are made, exact products with them, the threshold of min_p, the next larger and
+// smaller floating-point number. Must not: rows, top_k, top_p, the draw.
 //
-// Weights. Class i has the weight w[i] = round(2^s e[i]), a whole number: e[i] = c exp((x[i] - max) /
-// temperature), where c in [0.75, 1.54] is the same for all classes of a row. s is as large as lets the sum of
-// n weights stay below 2^63 (weight_bits). So every sum is exact, in whatever order it is formed. Filters and
-// draws then depend on nothing but the row.
+// Class i has the weight w[i] = round(2^s e[i]), where e[i] = c exp((x[i] - max) / temperature). All classes
+// of a row share the factor c, which lies in [0.75, 1.54]. s is at most 50, and small enough that the sum of
+// n weights stays below 2^63 (weight_bits). So sums of weights are exact and do not depend on their order,
+// and filters and draws depend on nothing but the row.
 #pragma once
 
 #include "exp_shift.hpp"
@@ -13,14 +14,15 @@
 namespace softloss {
 namespace {
 
-/// The logarithm of the unit of weights of a row of n classes: s of w = round(2^s e).
+/// s of the weights round(2^s e) of a row of n classes: n weights sum up to less than 2^63, and a single one
+/// stays below 2^52, so that Weights::kBias can be added to it.
 inline int weight_bits(std::int64_t n) {
     int log = 0;
     while ((std::int64_t{1} << log) < n) ++log;
     return 62 - log < 50 ? 62 - log : 50;
 }
 
-/// floor(f x) for 0 <= f <= 1 and 0 <= x < 2^63, and whether that is f x itself.
+/// floor(f x) for 0 <= f <= 1 and 0 <= x < 2^63. exact: f x is an integer.
 struct WholeProduct {
     std::int64_t floor;
     bool exact;
@@ -28,7 +30,7 @@ struct WholeProduct {
 inline WholeProduct whole_product(double f, std::int64_t x) {
     using U = std::uint64_t;
     const U bits = __builtin_bit_cast(U, f), exponent = bits >> 52;
-    if (exponent == 0) return {0, f == 0 || x == 0};  // too small to matter
+    if (exponent == 0) return {0, f == 0 || x == 0};  // f is subnormal: f x < 1
     // f = m 2^-shift; m x = high 2^64 + low.
     const U m = (bits & 0xfffffffffffff) | U{1} << 52, shift = 1075 - exponent, a = static_cast<U>(x);
     const U m0 = m & 0xffffffff, m1 = m >> 32, a0 = a & 0xffffffff, a1 = a >> 32;
@@ -76,12 +78,6 @@ T between(T a, T b) {
     return __builtin_bit_cast(T, middle < 0 ? kSign - middle : middle);
 }
 
-/// The smaller of two vectors of numbers.
-template <class V>
-SOFTLOSS_INLINE V min_of(V a, V b) {
-    return -max(-a, -b);
-}
-
 /// Sums of whole numbers, modulo 2^64, in each lane.
 template <class T>
 using Whole = Vec<std::uint64_t, kLanes<T>>;
@@ -91,7 +87,7 @@ template <int N>
 SOFTLOSS_INLINE std::uint64_t total(Vec<std::uint64_t, N> a) {
     return fold(a, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
 }
-/// How many lanes of masks were set, of which `counts` is minus the sum.
+/// How many mask lanes were set. counts: the sum of the masks; a set lane is -1.
 template <class I>
 SOFTLOSS_INLINE std::int64_t count_of(I counts) {
     return -fold(counts, [](auto x, auto y) SOFTLOSS_LAMBDA { return x + y; });
@@ -111,7 +107,7 @@ T least_of_min_p(T maximum, const SampleFilters& filters) {
 /// The weights of elements: of one row, or of W rows, one per lane.
 template <class T, Range R>
 struct Weights {
-    /// Weights in units of exp(-60) or less are 0.
+    /// Lower limit of (x - max) / temperature: 2^50 exp(-60) rounds to the weight 0.
     static constexpr T kNone = -60;
     ExpShift<T, R> shift;
 
@@ -120,7 +116,7 @@ struct Weights {
         shift.least = fma(splat<V<T>>(kNone), splat<V<T>>(t.value),
                           (shift.maximum - shift.offset) * splat<V<T>>(t.scale));
     }
-    /// What is added to each weight, so that its double holds it in the low bits.
+    /// Added to each weight: the double 2^52 + w has the integer w in its low 52 bits.
     static constexpr double kBias = 0x1p52;
     static constexpr std::uint64_t kBiasBits = __builtin_bit_cast(std::uint64_t, kBias);
 

@@ -211,10 +211,12 @@ struct Drawn {
 template <class T>
 using SampleKernel = Drawn (*)(const T* x, std::int64_t n, double u, const SampleFilters& filters,
                                void* memory);
-/// Sizes of sample.hpp: elements of a sample; rows up to kSampleWhole elements need none; lists that are
-/// searched element by element; lists of the k largest; elements of a block.
-constexpr std::int64_t kSampleSize = 4096, kSampleWhole = 1024, kSampleShort = 128, kSampleList = 128,
-                       kSampleBlock = 512;
+// Sizes of sample.hpp, in elements.
+constexpr std::int64_t kSampleSize = 4096;   ///< of a sample of the row
+constexpr std::int64_t kSampleWhole = 1024;  ///< rows up to this length need no sample
+constexpr std::int64_t kSampleShort = 128;   ///< lists up to this length are searched element by element
+constexpr std::int64_t kSampleList = 128;    ///< top_k up to this: the draw is from a list of the k largest
+constexpr std::int64_t kSampleBlock = 512;   ///< of a block whose weights have a sum of their own
 /// Elements of a list of n, with a vector behind it, in whole cache lines.
 constexpr std::int64_t sample_list(std::int64_t n) {
     return (n + 31) / 16 * 16;
