@@ -317,7 +317,7 @@ struct Call {
         for (int i = 0; i < static_cast<int>(out.size()); ++i) o.push_back(view_of_output(i));
         const auto optional = [&](int i) { return absent >> i & 1 ? nullptr : &o[i]; };
         const bool keep = reduction == Reduction::none;
-        const MutableTensorView* const losses = keep ? &o.back() : nullptr;
+        const MutableTensorView* const losses = keep && !o.empty() ? &o.back() : nullptr;
         ClassLossOptions classes{
             axis,      v[kWeight],  v[kSecondWeight], ignore,
             smoothing, temperature, reduction,        std::numeric_limits<double>::quiet_NaN(),

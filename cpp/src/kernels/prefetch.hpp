@@ -42,12 +42,12 @@ struct PrefetchCursor {
         if (!more) return stay(x.data);
         return over({x.data + first * x.row_stride, x.row_stride, x.element_stride}, rows, n, size);
     }
-    /// The cursor over results that are about to be written; nothing if there are none, if stores are non-temporal
-    /// (of adjacent rows alone), or if lines that are fetched so early would evict one another.
+    /// The cursor over results that are about to be written; nothing if stores are non-temporal (of adjacent
+    /// rows alone), or if lines that are fetched so early would evict one another.
     static PrefetchCursor results(const RowsOut& y, std::int64_t rows, std::int64_t n, std::int64_t size,
                                   bool nontemporal) {
         const bool columns = y.row_stride == size;
-        if (!y.data || (columns && (nontemporal || shares_cache_sets(y.element_stride)))) return stay(y.data);
+        if (columns && (nontemporal || shares_cache_sets(y.element_stride))) return stay(y.data);
         return over({y.data, y.row_stride, y.element_stride}, rows, n, size);
     }
     SOFTLOSS_INLINE void fetch() {

@@ -5,16 +5,16 @@
 // the elements (the ops: soft_targets.hpp, probability_loss.hpp, weighted_logsumexp.hpp, divergence.hpp),
 // layouts that the kernels cannot read (the callers stage such rows).
 //
-// Shapes: x, second, grad, hess (rows, n); loss (rows). The passes over a group of rows, or over a tile, which
-// stays in the caches from one pass to the next:
+// Shapes: x, second, grad, hess (rows, n); loss (rows). The passes over a group of rows, or over a tile,
+// which stays in the caches from one pass to the next:
 //   1. the maximum of x                                                     (where the op wants it)
 //   2. the statistics of row_stats.hpp, and exponentials for the gradient    (where the op wants them)
 //   3. the op's sums over both operands, in the order of reduce.hpp; again for rows that need it
 //   4. the op's results of each row
 //   5. the Hessian and the gradient                                         (where the caller wants them)
 //
-// PairedOp (paired_op.hpp) lists what an op has. Only x has statistics: what an op needs of the second operand as a whole,
-// beyond its maximum, it forms as a sum in pass 3, or gets from the caller.
+// PairedOp (paired_op.hpp) lists what an op has. Only x has statistics: what an op needs of the second
+// operand as a whole, beyond its maximum, it forms as a sum in pass 3, or gets from the caller.
 #pragma once
 
 #include "paired_op.hpp"
@@ -22,7 +22,7 @@
 namespace softloss {
 namespace {
 
-// ---- rows along the vectors -------------------------------------------------------------------------------
+// ---- rows along the vectors ------------------------------------------------------------------------------
 
 /// Whether pass 3 fetches the rows that follow. Where there are statistics, their pass does.
 template <class Op>
@@ -323,7 +323,7 @@ template <class S, PairedOp<Compute<S>> Op>
     }
 }
 
-// ---- rows across the vectors ------------------------------------------------------------------------------
+// ---- rows across the vectors -----------------------------------------------------------------------------
 
 /// The second operand of W rows across the vectors: at(i) is the vector of element i or, with labels, the
 /// mask of the rows whose label is i.
@@ -439,10 +439,11 @@ template <class T, PairedOp<T> Op>
         if constexpr (Op::kSecond == Second::array)
             load_groups<T>(storage, rows_from(c.second, first), count, n, seconds, pitch, packed, more,
                            Op::kMaximum == Maximum::both ? second_maxima : nullptr);
+        const PrefetchCursor nothing = PrefetchCursor::stay(c.x.data);
         PairedCursors cursors{
-            {PrefetchCursor::next(c.x, first + count, count, n, storage.size, more),
-             PrefetchCursor::stay(c.x.data)},
-            PrefetchCursor::results(rows_from(c.grad, first), count, n, storage.size, false)};
+            {PrefetchCursor::next(c.x, first + count, count, n, storage.size, more), nothing}, nothing};
+        if (Op::kGradient && c.grad.data)
+            cursors.result = PrefetchCursor::results(rows_from(c.grad, first), count, n, storage.size, false);
         if constexpr (Op::kSecond == Second::array)
             cursors.operands.out =
                 PrefetchCursor::next(c.second, first + count, count, n, storage.size, more);
