@@ -36,10 +36,13 @@ def logits_of(text, order):
         return characters, contexts, np.log(counts)  # -inf: never seen, never drawn
 
 
-def draw(text, options, settings, rng):
-    """Draw `options.texts` texts; return them and their mean log-probability."""
-    characters, contexts, logits = logits_of(text, options.order)
-    texts = [text[: options.order]] * options.texts
+def draw(table, start, options, settings, rng):
+    """Draw `options.texts` texts that begin with `start`; return them and their mean log-probability.
+
+    table: what `logits_of` returns.
+    """
+    characters, contexts, logits = table
+    texts = [start] * options.texts
     total = 0.0
     for _ in range(options.length):
         rows = logits[[contexts[drawn[-options.order :]] for drawn in texts]]
@@ -60,8 +63,10 @@ def main():
     options = parser.parse_args()
     text = "\n".join(" ".join(file.read_text(encoding="utf-8").split()) for file in options.files)
     text += text[: options.order + 1]  # after the end comes the beginning: every context is followed by something
+    table = logits_of(text, options.order)
     for settings in SETTINGS:
-        texts, logprob = draw(text, options, settings, np.random.default_rng(options.seed))
+        rng = np.random.default_rng(options.seed)
+        texts, logprob = draw(table, text[: options.order], options, settings, rng)
         print(f"{settings}: {logprob:.2f} nats for each character")
         for drawn in texts:
             print(f"    {drawn!r}")
