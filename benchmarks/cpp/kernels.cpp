@@ -1,7 +1,9 @@
-// Speed of the kernels as a C++ program sees it: each instruction set, operation, dtype and shape, on one thread.
+// Speed of the kernels as a C++ program sees it: each instruction set, operation, dtype and shape, on one
+// thread.
 //
-// Lives here: the calls and their registration with Google Benchmark. Must not: what is inside the library; peers and
-// targets, which are run.py's. Items are elements of the input; "roof exp" is roof.cpp's, to compare items with.
+// Lives here: the calls and their registration with Google Benchmark. Must not: what is inside the library;
+// peers and targets, which are run.py's. Items are elements of the input; "roof exp" is roof.cpp's, to
+// compare items with.
 #include <benchmark/benchmark.h>
 
 #include <random>

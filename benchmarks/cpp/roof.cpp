@@ -1,10 +1,11 @@
 // What the machine allows: kernels that only move memory or only compute exp, as fast as simple code can.
 //
-// Lives here: read, write, copy and two-reads-one-write over arrays, with regular or non-temporal stores, and exp on data
-// that stays in the first cache. C functions, for Python's ctypes and for the micro-benchmarks. Must not: softloss.
+// Lives here: read, write, copy and two-reads-one-write over arrays, with regular or non-temporal stores, and
+// exp on data that stays in the first cache. C functions, for Python's ctypes and for the micro-benchmarks.
+// Must not: softloss.
 //
-// Each call repeats its work `repeat` times on `threads` threads and does nothing else, so that its time divided by
-// `repeat` is the time of the work alone.
+// Each call repeats its work `repeat` times on `threads` threads and does nothing else, so that its time
+// divided by `repeat` is the time of the work alone.
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -83,7 +84,8 @@ Move choose(bool a, bool b, bool y, bool non_temporal) {
     return non_temporal ? move<true, true, true, true> : move<true, true, true, false>;
 }
 
-/// exp by the textbook: n = round(x / ln 2), a polynomial of r = x - n ln 2 (two constants), n added to the exponent.
+/// exp by the textbook: n = round(x / ln 2), a polynomial of r = x - n ln 2 (two constants), n added to the
+/// exponent.
 inline float exp_of(float x) {
     x = x < -87.0f ? -87.0f : x;
     const float magic = 0x1.8p23f, t = x * 0x1.715476p0f + magic, n = t - magic;

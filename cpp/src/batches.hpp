@@ -34,7 +34,7 @@ inline bool wants_nontemporal(const MutableTensorView& out) {
     return out.size() * size_of(out.dtype) >= kNontemporalBytes;
 }
 
-// ---- batches of rows --------------------------------------------------------------------------------------
+// ---- batches of rows -------------------------------------------------------------------------------------
 
 /// Rows of one task: enough work to pay for a thread, whole tiles, and eight tasks for each thread, so that
 /// the work is shared evenly. More tasks would cost: kernels prefetch the next row, and store the last one,
@@ -132,7 +132,7 @@ void for_each_readable(const Staging<T>& staging, const Strides& at, int64_t row
     }
 }
 
-// ---- pieces of a row, sums --------------------------------------------------------------------------------
+// ---- pieces of a row, sums -------------------------------------------------------------------------------
 
 /// Elements of a piece. An operation on pieces needs memory for one piece, however long the row is.
 constexpr int64_t kPiece = 4096;
@@ -160,7 +160,7 @@ inline Sum quotient(const Sum& a, const Sum& b) {
     return {q, std::isfinite(rest) ? rest / b.value : 0};
 }
 
-// ---- elementwise ------------------------------------------------------------------------------------------
+// ---- elementwise -----------------------------------------------------------------------------------------
 
 constexpr int64_t kElements = 4096;  ///< elements of a block
 

@@ -1,10 +1,10 @@
 // fit_temperature and calibration_error: checks, plan, table look-up, parallel loop; Newton's method, bins.
 //
-// Lives here: what their arguments mean, and what is made of the numbers of single rows. Must not: SIMD, OpenMP,
-// NumPy. The Brier score is a loss over classes (class_losses.cpp).
+// Lives here: what their arguments mean, and what is made of the numbers of single rows. Must not: SIMD,
+// OpenMP, NumPy. The Brier score is a loss over classes (class_losses.cpp).
 //
-// Both write nothing, so labels are checked in the first pass that reads them, and the error follows. Sums over
-// rows have a fixed order: rows in C order, kRows of them at a time.
+// Both write nothing, so labels are checked in the first pass that reads them, and the error follows. Sums
+// over rows have a fixed order: rows in C order, kRows of them at a time.
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -19,8 +19,8 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-/// The operands of a plan. kRow is a double for each row in C order: its offset divided by 8 is the index of the
-/// row.
+/// The operands of a plan. kRow is a double for each row in C order: its offset divided by 8 is the index of
+/// the row.
 enum Operands { kLogits, kRow, kTarget, kSampleWeight };
 
 /// The arguments that both functions have. weight: of classes, or null.
@@ -79,7 +79,7 @@ bool read_labelled(const LabelledRows& c, const Staging<T>& staging, const Strid
     return !counts.bad;
 }
 
-// ---- temperature ------------------------------------------------------------------------------------------
+// ---- temperature -----------------------------------------------------------------------------------------
 
 /// The sums over rows, each weighted: gap, mean, variance and loss of TemperatureRows; of the weights.
 enum Column { kGap, kNorm, kMean, kVariance, kLoss };
@@ -197,11 +197,11 @@ struct End {
     bool known = false;
 };
 
-/// The minimum of the loss over b = 1 / T. There the mean of d, which falls as b grows, equals that of the gap at
-/// the label, which is constant: Newton's method is applied to the logarithm of their ratio, a function of b
-/// that is nearly straight for exponentials as well as near b = 0. A step that leaves the bracket goes to its
-/// end, if the slope there is not known, else to its middle; so does every eighth step, lest many small ones
-/// follow each other.
+/// The minimum of the loss over b = 1 / T. There the mean of d, which falls as b grows, equals that of the
+/// gap at the label, which is constant: Newton's method is applied to the logarithm of their ratio, a
+/// function of b that is nearly straight for exponentials as well as near b = 0. A step that leaves the
+/// bracket goes to its end, if the slope there is not known, else to its middle; so does every eighth step,
+/// lest many small ones follow each other.
 class TemperatureSearch {
   public:
     TemperatureSearch(LossPasses& passes, double tolerance) : passes_(passes), tolerance_(tolerance) {}
@@ -262,7 +262,7 @@ class TemperatureSearch {
     End low_{std::log(1 / kMostTemperature)}, high_{std::log(1 / kLeastTemperature)};
 };
 
-// ---- bins -------------------------------------------------------------------------------------------------
+// ---- bins ------------------------------------------------------------------------------------------------
 
 struct CalibrationTask : Labels {
     double confidence[kRows];

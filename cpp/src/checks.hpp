@@ -26,7 +26,7 @@ using std::int64_t;
 std::string text_of(double value);
 std::string digits_of(int64_t value);
 
-// ---- single arguments -------------------------------------------------------------------------------------
+// ---- single arguments ------------------------------------------------------------------------------------
 
 /// Rejects views that no function can use: unknown dtype, shape and strides of different lengths, extents or
 /// strides too large for address arithmetic, elements but no memory.
@@ -60,7 +60,7 @@ class Argument {
 using Input = Argument<TensorView>;
 using Output = Argument<MutableTensorView>;
 
-// ---- shapes -----------------------------------------------------------------------------------------------
+// ---- shapes ----------------------------------------------------------------------------------------------
 
 bool same_shape(std::span<const int64_t> a, std::span<const int64_t> b);
 Dims without_axis(std::span<const int64_t> shape, int axis);
@@ -77,7 +77,7 @@ void check_target_shape(const TensorView& x, const TensorView& target, int axis,
 void check_weights(const TensorView* weight, int64_t classes, const TensorView* sample_weight,
                    std::span<const int64_t> row_shape);
 
-// ---- outputs and overlap ----------------------------------------------------------------------------------
+// ---- outputs and overlap ---------------------------------------------------------------------------------
 
 /// True if an element of a shares a byte with one of b. Exact for all usual arrays, slices and fields of one
 /// array; where an exact answer would take long, the answer is true.
@@ -103,7 +103,7 @@ void check_losses(const MutableTensorView* losses, std::span<const int64_t> shap
 /// An output of the shape of x and a floating dtype.
 void check_like(const TensorView& x, const char* name, const MutableTensorView& out, const char* out_name);
 
-// ---- values -----------------------------------------------------------------------------------------------
+// ---- values ----------------------------------------------------------------------------------------------
 
 void check_hessian(const HessianOptions& h);
 void check_gamma(double gamma);

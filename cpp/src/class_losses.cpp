@@ -121,7 +121,7 @@ struct RowLosses {
     std::atomic<bool> bad_label{false}, bad_prob{false};
 };
 
-// ---- labels -----------------------------------------------------------------------------------------------
+// ---- labels ----------------------------------------------------------------------------------------------
 
 /// Reads the labels of `rows` rows; ignored ones become -1.
 LabelCounts gather_labels(const ClassLoss& c, const Strides& at, int64_t rows, int64_t* label) {
@@ -141,7 +141,7 @@ double in_unit(double p) {
     return p > 1 ? 1 : p < 0 ? 0 : p;
 }
 
-// ---- logits against class indices -------------------------------------------------------------------------
+// ---- logits against class indices ------------------------------------------------------------------------
 
 /// Arrays of a task, one number per row. low: rounding errors of the losses; sample, norm, rest: see
 /// fill_norms; factor: of the gradient.
@@ -240,7 +240,7 @@ void plain_batch(const ClassLoss& c, const Staging<T>& staging, const Strides& a
     }
 }
 
-// ---- a distribution over the classes ----------------------------------------------------------------------
+// ---- a distribution over the classes ---------------------------------------------------------------------
 
 /// True if the kernels can work in place on the rows of logits, target, gradient and Hessian.
 template <class T>
@@ -373,7 +373,7 @@ void prepare_weights(ClassLoss& c) {
     c.weight_sum.error = std::isfinite(total(sum)) ? (sum.value - total(sum)) + sum.error : 0;
 }
 
-// ---- elements at the labels -------------------------------------------------------------------------------
+// ---- elements at the labels ------------------------------------------------------------------------------
 
 /// Losses of (log-)probabilities against class indices, from the elements at the labels. bad: set if a
 /// probability lies outside [0, 1].
@@ -392,7 +392,7 @@ void losses_at_labels(const ClassLoss& c, const Strides& at, int64_t rows, const
     for (int64_t r = 0; r < rows; ++r) loss[r] = 0 - loss[r];
 }
 
-// ---- all rows ---------------------------------------------------------------------------------------------
+// ---- all rows --------------------------------------------------------------------------------------------
 
 /// The plain path: losses of a batch, times the weights of the rows, and gradients.
 template <class T>
@@ -536,7 +536,7 @@ Sum total_norm(const ClassLoss& c, int64_t ignored) {
     return sum_in_blocks(norms, sums);
 }
 
-// ---- checks -----------------------------------------------------------------------------------------------
+// ---- checks ----------------------------------------------------------------------------------------------
 
 /// Rejects probabilities outside [0, 1] that the loss reads: those at the labels, or, against class
 /// probabilities, all.

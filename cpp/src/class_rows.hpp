@@ -11,11 +11,11 @@
 
 namespace softloss {
 
-/// Most rows that a task takes, and that keep a partial sum: a fixed number, so that totals do not depend on the
-/// number of threads.
+/// Most rows that a task takes, and that keep a partial sum: a fixed number, so that totals do not depend on
+/// the number of threads.
 constexpr int64_t kRows = 1024;
 
-// ---- labels and weights -----------------------------------------------------------------------------------
+// ---- labels and weights ----------------------------------------------------------------------------------
 
 struct LabelCounts {
     int64_t ignored = 0;
@@ -68,9 +68,9 @@ struct RowWeights {
     const TensorView *classes, *samples;
     int64_t stride;
 };
-/// sample: the sample weight of each row from byte offset `at` on, 0 if ignored. norm: the row's weight in the
-/// mean, sample weight times class weight of the label. rest: the rounding error of norm; may be null. label:
-/// null if the rows have none.
+/// sample: the sample weight of each row from byte offset `at` on, 0 if ignored. norm: the row's weight in
+/// the mean, sample weight times class weight of the label. rest: the rounding error of norm; may be null.
+/// label: null if the rows have none.
 inline void fill_norms(const RowWeights& weights, int64_t at, int64_t rows, const int64_t* label,
                        double* sample, double* norm, double* rest) {
     if (!weights.classes && !weights.samples) {
@@ -100,7 +100,7 @@ inline void fill_norms(const RowWeights& weights, int64_t at, int64_t rows, cons
     }
 }
 
-// ---- sums over rows ---------------------------------------------------------------------------------------
+// ---- sums over rows --------------------------------------------------------------------------------------
 
 /// The sum kernel, without its call for a single value: the result is the same.
 inline Sum sum_of(const double* x, int64_t n) {

@@ -1,6 +1,7 @@
 // sample: checks, plan, parallel loop.
 //
-// Lives here: what its arguments mean. Must not: SIMD, OpenMP, NumPy, how a class is drawn (kernels/sample.hpp).
+// Lives here: what its arguments mean. Must not: SIMD, OpenMP, NumPy, how a class is drawn
+// (kernels/sample.hpp).
 #include "batches.hpp"
 #include "checks.hpp"
 

@@ -47,7 +47,7 @@ bool holds_rows(const auto& view, const Plan& plan, int operand) {
     return plan.element_stride[operand] == sizeof(T) && holds<T>(view);
 }
 
-// ---- copies of rows ---------------------------------------------------------------------------------------
+// ---- copies of rows --------------------------------------------------------------------------------------
 
 /// A buffer for rows that are transposed and converted: up to kElements elements of kRows rows, rows
 /// adjacent. Element i of its rows begins at at(i).
@@ -59,7 +59,8 @@ struct TransposeBuffer {
     char* at(int64_t i) { return reinterpret_cast<char*>(data) + i * kPitch; }
     RowsOut rows() { return {at(0), sizeof(T), kPitch}; }
 };
-/// Calls f(first row, rows, first element, elements) for (rows, n) elements, in pieces that fit into a buffer.
+/// Calls f(first row, rows, first element, elements) for (rows, n) elements, in pieces that fit into a
+/// buffer.
 template <class T, class F>
 void for_each_buffer(int64_t rows, int64_t n, F f) {
     for (int64_t r = 0; r < rows; r += TransposeBuffer<T>::kRows)
@@ -134,7 +135,7 @@ void write_rows(const RowsOut& source, int64_t rows, int64_t n, const MutableTen
     }
 }
 
-// ---- stages -----------------------------------------------------------------------------------------------
+// ---- stages ----------------------------------------------------------------------------------------------
 
 /// How much memory the stages of all threads of a call may take. Fewer threads run if each needs more than
 /// its share.

@@ -96,7 +96,7 @@ void transform(const TensorView& x_, const MutableTensorView& y_, const Transfor
         blocks);
 }
 
-// ---- logsumexp --------------------------------------------------------------------------------------------
+// ---- logsumexp -------------------------------------------------------------------------------------------
 
 /// logsumexp with weights b: log(sum(b exp(x))) of rows. Masked elements count as b = 0. Called as a
 /// function, it computes a batch of rows.
@@ -243,7 +243,7 @@ void logsumexp_as(const TensorView& x, const MutableTensorView& y, const Logsume
         blocks);
 }
 
-// ---- log_normalize, softmax_entropy -----------------------------------------------------------------------
+// ---- log_normalize, softmax_entropy ----------------------------------------------------------------------
 
 /// One number for each row of a task.
 template <class T>
@@ -314,7 +314,7 @@ void softmax_entropy_as(const TensorView& x, const MutableTensorView& out, const
         });
 }
 
-// ---- backward ---------------------------------------------------------------------------------------------
+// ---- backward --------------------------------------------------------------------------------------------
 
 /// dx from y and dy, computed in T. Both operands are staged, because the kernels cannot read or write one of
 /// the three arrays in place.

@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::string_literals;
 
-// ---- arrays that are rejected -----------------------------------------------------------------------------
+// ---- arrays that are rejected ----------------------------------------------------------------------------
 
 bool is_string(py::handle descr) {
     const char kind = fields_of(descr).kind;
@@ -73,7 +73,7 @@ std::string array_of(const std::string& argument, py::handle value) {
     throw py::error_already_set();
 }
 
-// ---- DLPack -----------------------------------------------------------------------------------------------
+// ---- DLPack ----------------------------------------------------------------------------------------------
 
 /// The first members of a DLManagedTensor.
 struct DLTensor {
@@ -110,7 +110,7 @@ py::object view_of_bfloat16(py::handle value) {
     return py::reinterpret_steal<py::object>(made);
 }
 
-// ---- memory -----------------------------------------------------------------------------------------------
+// ---- memory ----------------------------------------------------------------------------------------------
 
 /// NumPy's PyDataMem_Handler, version 1.
 struct MemoryHandler {

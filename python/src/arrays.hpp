@@ -63,7 +63,7 @@ inline const MoreOfNumPy& more_of_numpy() {
         .get_stored();
 }
 
-// ---- dtypes -----------------------------------------------------------------------------------------------
+// ---- dtypes ----------------------------------------------------------------------------------------------
 
 /// The fields of a NumPy dtype that are the same in NumPy 1 and 2.
 struct DescrFields {
@@ -126,7 +126,7 @@ inline py::object numpy_dtype(DType dtype) {
     }
 }
 
-// ---- arguments --------------------------------------------------------------------------------------------
+// ---- arguments -------------------------------------------------------------------------------------------
 
 /// An argument as an array: owns a reference to it and makes views of it. An int is kept as a number, without
 /// an array.
@@ -234,7 +234,7 @@ inline DType result_dtype(const Array& x, py::handle dtype) {
     return *known;
 }
 
-// ---- results ----------------------------------------------------------------------------------------------
+// ---- results ---------------------------------------------------------------------------------------------
 
 /// During its lifetime, NumPy takes the memory of new arrays from the pool (NEP 49). Such an array owns its
 /// memory like any other: it can be resized, and sys.getsizeof and tracemalloc know its size.

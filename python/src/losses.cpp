@@ -22,10 +22,10 @@ constexpr const char* name_of(InputKind kind) {
     return "";
 }
 
-// ---- arguments --------------------------------------------------------------------------------------------
+// ---- arguments -------------------------------------------------------------------------------------------
 
-/// Arguments of losses over classes: x, target, axis, then, from `at` on, weight, sample_weight, ignore_index;
-/// then `rest`.
+/// Arguments of losses over classes: x, target, axis, then, from `at` on, weight, sample_weight,
+/// ignore_index; then `rest`.
 struct ClassOperands {
     using Options = ClassLossOptions;
 
@@ -158,7 +158,7 @@ struct BinaryFocal : BinaryLoss {
     explicit BinaryFocal(Arguments a) : BinaryFocal(InputKind::focal, a) {}
 };
 
-// ---- calls ----------------------------------------------------------------------------------------------------------------------
+// ---- calls -----------------------------------------------------------------------------------------------
 
 /// The result of a loss: all losses if the reduction is none, else a scalar. run(losses) writes the losses to
 /// its argument or, if that is null, returns their reduction.

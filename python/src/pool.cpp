@@ -85,9 +85,10 @@ Pool::Pool() {
 }
 
 #if defined(__linux__)
-/// Whole huge pages from the system, which knows no alignment above a page: one huge page more is reserved, and what lies
-/// before and after the aligned part goes back. nullptr if there is no memory. Not malloc: where that fails, glibc sets up one
-/// more arena, and the 64 MiB of addresses that it reserves are missing when the allocation is tried again.
+/// Whole huge pages from the system, which knows no alignment above a page: one huge page more is reserved,
+/// and what lies before and after the aligned part goes back. nullptr if there is no memory. Not malloc:
+/// where that fails, glibc sets up one more arena, and the 64 MiB of addresses that it reserves are missing
+/// when the allocation is tried again.
 char* map_pages(std::size_t size) {
     void* const memory =
         mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

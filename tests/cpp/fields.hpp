@@ -51,7 +51,8 @@ inline double value_of(float16 x) {
     if (rest >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
     return std::bit_cast<float>(sign | rest << 13) * 0x1p112f;
 }
-/// x as an element of S. 16-bit types drop the bits that they have no room for, and subnormal numbers become 0.
+/// x as an element of S. 16-bit types drop the bits that they have no room for, and subnormal numbers become
+/// 0.
 template <class S>
 S element(double x) {
     if constexpr (sizeof(S) > 2) {

@@ -1,8 +1,9 @@
-// Every function of the C API, called wrongly in every way: each array in turn absent, without data or shape, of any
-// dtype, rank, extents and strides, and each output in the memory of every other array.
+// Every function of the C API, called wrongly in every way: each array in turn absent, without data or shape,
+// of any dtype, rank, extents and strides, and each output in the memory of every other array.
 //
-// Lives here: what must hold for all of these calls. An error names the argument, and changes no byte; any other call
-// changes the outputs' elements alone. Must not: values of results, the words of single errors (test_arguments.cpp).
+// Lives here: what must hold for all of these calls. An error names the argument, and changes no byte; any
+// other call changes the outputs' elements alone. Must not: values of results, the words of single errors
+// (test_arguments.cpp).
 #include <algorithm>
 #include <functional>
 
@@ -327,8 +328,8 @@ std::vector<Function> functions() {
     return all;
 }
 
-/// Calls the function. An error must name one of the arguments and change nothing; without one, nothing but the
-/// elements of outputs may change, which keeps() checks where they have not moved.
+/// Calls the function. An error must name one of the arguments and change nothing; without one, nothing but
+/// the elements of outputs may change, which keeps() checks where they have not moved.
 softloss_status checked(const Function& f, const Arrays& a, std::initializer_list<const char*> names) {
     const auto before = a.memory;
     const softloss_status status = f.call(a);

@@ -43,7 +43,7 @@ SOFTLOSS_API std::int64_t rows_of(const char* name, std::int64_t size, std::int6
 
 }  // namespace detail
 
-// ---- transforms ---------------------------------------------------------------------------------------------------
+// ---- transforms ------------------------------------------------------------------------------------------
 
 struct TransformOptions {
     int axis = -1;
@@ -74,8 +74,8 @@ SOFTLOSS_API void logsumexp(const TensorView& x, const MutableTensorView& out,
                             const LogsumexpOptions& options = {});
 
 /// The logarithms of the probabilities of each row, and the logarithm of its normaliser, in one pass over x:
-/// out = x - logsumexp, logsumexp = log(sum(exp(x))). out: the shape of x, and may be x; logsumexp: that shape
-/// without the axis; any floating dtypes. The results are those of log_softmax and logsumexp.
+/// out = x - logsumexp, logsumexp = log(sum(exp(x))). out: the shape of x, and may be x; logsumexp: that
+/// shape without the axis; any floating dtypes. The results are those of log_softmax and logsumexp.
 SOFTLOSS_API void log_normalize(const TensorView& x, const MutableTensorView& out,
                                 const MutableTensorView& logsumexp, int axis = -1);
 
@@ -85,7 +85,7 @@ SOFTLOSS_API void sigmoid(const TensorView& x, const MutableTensorView& out);
 /// out = log(sigmoid(x)), element by element. <= 2 ULP.
 SOFTLOSS_API void log_sigmoid(const TensorView& x, const MutableTensorView& out);
 
-// ---- losses ---------------------------------------------------------------------------------------------------------
+// ---- losses ----------------------------------------------------------------------------------------------
 
 enum class Reduction { none, mean, sum };
 
@@ -182,15 +182,15 @@ SOFTLOSS_API double sigmoid_focal_loss(const TensorView& logits, const TensorVie
                                        const BinaryLossOptions& options = {},
                                        const MutableTensorView* losses = nullptr);
 
-/// The Brier score of p = softmax(logits / t): the sum over classes of (p - q)^2, where q is 1 at the label and
-/// 0 elsewhere. 0 .. 2; of two classes, twice the binary score. target: class indices. The mean is over rows,
-/// or weighted by sample_weight. No array of probabilities is made. <= 8 ULP, down to the smallest. Options:
-/// axis, sample_weight, ignore_index, temperature, reduction, empty, compute_dtype.
+/// The Brier score of p = softmax(logits / t): the sum over classes of (p - q)^2, where q is 1 at the label
+/// and 0 elsewhere. 0 .. 2; of two classes, twice the binary score. target: class indices. The mean is over
+/// rows, or weighted by sample_weight. No array of probabilities is made. <= 8 ULP, down to the smallest.
+/// Options: axis, sample_weight, ignore_index, temperature, reduction, empty, compute_dtype.
 SOFTLOSS_API double brier_score(const TensorView& logits, const TensorView& target,
                                 const ClassLossOptions& options = {},
                                 const MutableTensorView* losses = nullptr);
 
-// ---- losses with their gradients --------------------------------------------------------------------------------------
+// ---- losses with their gradients -------------------------------------------------------------------------
 
 /// Returns the loss and writes its gradient with respect to the input to `grad_out` (shape of the input, any
 /// floating dtype; it may be the input). With Reduction::none, `losses` is written, and the gradient is that
@@ -279,7 +279,7 @@ SOFTLOSS_API void softmax_backward(const TensorView& y, const TensorView& dy, co
 SOFTLOSS_API void log_softmax_backward(const TensorView& logy, const TensorView& dy,
                                        const MutableTensorView& out, int axis = -1);
 
-// ---- scores -------------------------------------------------------------------------------------------------------------
+// ---- scores ----------------------------------------------------------------------------------------------
 
 struct TopKOptions {
     int axis = -1;
@@ -338,18 +338,19 @@ struct SampleOptions {
 
 /// Draws a class of each row from softmax(logits / temperature), renormalised over the classes that the
 /// filters keep: top_k, then top_p, then min_p. Of equal classes, those with the lower index are kept. u: one
-/// number in [0, 1) for each row; the class is the first, by index, whose running sum of probabilities exceeds
-/// u. index: int64; logprob: the log-probability of the class among those kept, < 1 ULP (float64: 8). All have
-/// the shape of the logits without the axis. A row with NaN or +inf, all -inf or masked: index 0, logprob NaN.
+/// number in [0, 1) for each row; the class is the first, by index, whose running sum of probabilities
+/// exceeds u. index: int64; logprob: the log-probability of the class among those kept, < 1 ULP (float64: 8).
+/// All have the shape of the logits without the axis. A row with NaN or +inf, all -inf or masked: index 0,
+/// logprob NaN.
 ///
-/// The probabilities that are summed are whole numbers: round(2^s e), where e is the exponential as a share of
-/// the largest (to a constant factor in [0.75, 1.54]) and s = min(50, 62 - ceil(log2(classes))). A class below
-/// 2^-(s + 2) of the largest is therefore never drawn. All sums are exact, so that the same class is drawn on every
-/// CPU, on any number of threads and in every layout.
+/// The probabilities that are summed are whole numbers: round(2^s e), where e is the exponential as a share
+/// of the largest (to a constant factor in [0.75, 1.54]) and s = min(50, 62 - ceil(log2(classes))). A class
+/// below 2^-(s + 2) of the largest is therefore never drawn. All sums are exact, so that the same class is
+/// drawn on every CPU, on any number of threads and in every layout.
 SOFTLOSS_API void sample(const TensorView& logits, const TensorView& u, const MutableTensorView& index,
                          const MutableTensorView& logprob, const SampleOptions& options = {});
 
-// ---- calibration --------------------------------------------------------------------------------------------------------
+// ---- calibration -----------------------------------------------------------------------------------------
 
 struct TemperatureOptions {
     int axis = -1;
@@ -363,10 +364,10 @@ struct TemperatureFit {
     bool at_bound =
         false;  ///< there is no minimum within 0.001 .. 1000: temperature is the end that is lower
 };
-/// The temperature t at which the mean of cross_entropy(logits, target, {.temperature = t}) is smallest. It is
-/// convex in 1 / t; each step of Newton's method reads the logits once, usually 3 to 6 in all. target: class
-/// indices of the shape of the logits without the axis. Where no temperature makes a difference, it is 1. Error
-/// of the temperature: <= 1e-8 of it, 1e-5 for logits of float32, float16 and bfloat16.
+/// The temperature t at which the mean of cross_entropy(logits, target, {.temperature = t}) is smallest. It
+/// is convex in 1 / t; each step of Newton's method reads the logits once, usually 3 to 6 in all. target:
+/// class indices of the shape of the logits without the axis. Where no temperature makes a difference, it is
+/// 1. Error of the temperature: <= 1e-8 of it, 1e-5 for logits of float32, float16 and bfloat16.
 [[nodiscard]] SOFTLOSS_API TemperatureFit fit_temperature(const TensorView& logits, const TensorView& target,
                                                           const TemperatureOptions& options = {});
 
@@ -383,13 +384,13 @@ struct CalibrationOptions {
     std::optional<std::int64_t> ignore_index = -100;
 };
 /// The distance between confidence and accuracy. The confidence of a row is its largest probability; of equal
-/// ones the first class is the answer. Row by row it falls into one of the bins ((b - 1) / B, b / B]; each bin
-/// counts by the weight of its rows, with the distance between their mean confidence and their accuracy. NaN if
-/// there is no row, or a row has no largest probability. No array of probabilities is made.
+/// ones the first class is the answer. Row by row it falls into one of the bins ((b - 1) / B, b / B]; each
+/// bin counts by the weight of its rows, with the distance between their mean confidence and their accuracy.
+/// NaN if there is no row, or a row has no largest probability. No array of probabilities is made.
 [[nodiscard]] SOFTLOSS_API double calibration_error(const TensorView& logits, const TensorView& target,
                                                     const CalibrationOptions& options = {});
 
-// ---- threads, build ---------------------------------------------------------------------------------------------------
+// ---- threads, build --------------------------------------------------------------------------------------
 
 SOFTLOSS_API void set_num_threads(int n);  ///< n >= 1; above 1024 it is 1024
 [[nodiscard]] SOFTLOSS_API int get_num_threads();

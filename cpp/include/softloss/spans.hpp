@@ -131,7 +131,7 @@ double with_losses(Reduction reduction, std::span<T> losses, F f) {
 
 }  // namespace detail
 
-// ---- transforms -------------------------------------------------------------------------------------------------------
+// ---- transforms ------------------------------------------------------------------------------------------
 
 template <Reals X, WritableReals Out>
 void softmax(const X& x, Out&& out, std::int64_t classes, const TransformOptions& options = {}) {
@@ -170,7 +170,7 @@ void log_softmax_backward(const Y& logy, const DY& dy, Out&& out, std::int64_t c
                          MutableContiguous(out, classes, "out"));
 }
 
-// ---- losses; `losses` is for Reduction::none ----------------------------------------------------------------------------
+// ---- losses; `losses` is for Reduction::none -------------------------------------------------------------
 
 template <Reals X, Elements Y>
 double cross_entropy(const X& logits, const Y& target, std::int64_t classes,
@@ -262,7 +262,7 @@ double brier_score(const X& logits, const Y& target, std::int64_t classes,
     });
 }
 
-// ---- losses with their gradients ------------------------------------------------------------------------------------------
+// ---- losses with their gradients -------------------------------------------------------------------------
 
 template <Reals X, Elements Y>
 LossGrad<ElementOf<X>> cross_entropy_and_grad(const X& logits, const Y& target, std::int64_t classes,
@@ -416,7 +416,7 @@ GradHess<ElementOf<X>> sigmoid_focal_loss_grad_hess(const X& logits, const Y& ta
     return result;
 }
 
-// ---- scores -----------------------------------------------------------------------------------------------------------------
+// ---- scores ----------------------------------------------------------------------------------------------
 
 template <Reals X>
 TopK<ElementOf<X>> softmax_topk(const X& x, std::int64_t classes, const TopKOptions& options = {}) {
@@ -475,7 +475,7 @@ TokenScores<ElementOf<X>> token_logprobs(const X& logits, const Y& target, std::
     return s;
 }
 
-// ---- calibration ------------------------------------------------------------------------------------------------------------
+// ---- calibration -----------------------------------------------------------------------------------------
 
 template <Reals X, Elements Y>
 [[nodiscard]] TemperatureFit fit_temperature(const X& logits, const Y& target, std::int64_t classes,

@@ -31,7 +31,7 @@
 namespace softloss {
 namespace {
 
-// ---- ops --------------------------------------------------------------------------------------------------
+// ---- ops -------------------------------------------------------------------------------------------------
 
 /// y[m] and dy[m] of W rows, one row per lane.
 template <class T>
@@ -167,8 +167,8 @@ struct LogSoftmaxBackward {
     }
 };
 
-/// The mask of those of the first `count` rows whose sums are unusual: NaN, infinite, or formed of floats that may
-/// have overflowed or underflowed.
+/// The mask of those of the first `count` rows whose sums are unusual: NaN, infinite, or formed of floats
+/// that may have overflowed or underflowed.
 template <class Op, class T>
 SOFTLOSS_INLINE auto unusual(const LargestClass<T>& largest, const PairedTotals<T, Op::kSums>& sums,
                              int count) {
@@ -187,7 +187,7 @@ SOFTLOSS_INLINE PairedTotals<T, K> select(Vec<std::int64_t, kLanes<T>> mask, con
     return r;
 }
 
-// ---- rows along the vectors -------------------------------------------------------------------------------
+// ---- rows along the vectors ------------------------------------------------------------------------------
 
 /// The lane of element `index` in the vector that begins at element i; -1 if the vector does not hold it.
 template <class T>
@@ -351,7 +351,7 @@ template <class S, BackwardOp<Compute<S>> Op>
     }
 }
 
-// ---- rows across the vectors ------------------------------------------------------------------------------
+// ---- rows across the vectors -----------------------------------------------------------------------------
 
 /// W rows of y and of dy, one row per lane: element i of all rows is a vector, at values + i * pitch and at
 /// dy + i * pitch.

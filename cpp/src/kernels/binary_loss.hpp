@@ -177,7 +177,8 @@ BinaryTotal bce_map(const BinaryBlock<T>& b, std::int64_t n) {
 }
 
 /// Terms of bce with logits for an element. e is c exp(-|x|) as exp_of_minus gives it; `small` is the same,
-/// rounded and not scaled. Their factor c (math.hpp) takes the place of 1 in shares. Near requires all_near(x).
+/// rounded and not scaled. Their factor c (math.hpp) takes the place of 1 in shares. Near requires
+/// all_near(x).
 template <bool Near, class V>
 struct Logit {
     using T = typename LanesOf<V>::type;

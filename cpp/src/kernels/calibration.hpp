@@ -20,7 +20,7 @@
 namespace softloss {
 namespace {
 
-// ---- Brier score ------------------------------------------------------------------------------------------
+// ---- Brier score -----------------------------------------------------------------------------------------
 
 template <class T>
 struct BrierScore {
@@ -77,7 +77,7 @@ void brier_score_rows(const PairedRows& c, std::int64_t rows, std::int64_t n, co
     run_paired<S>(BrierScore<T>{c, kStorage<S>, Temperature<T>(options.temperature)}, rows, n, options);
 }
 
-// ---- temperature ------------------------------------------------------------------------------------------
+// ---- temperature -----------------------------------------------------------------------------------------
 
 template <class T>
 struct TemperatureTerms {
@@ -88,7 +88,11 @@ struct TemperatureTerms {
     /// Of e without the maxima, of d e, of d^2 e, and of the number of maxima. d is scaled by
     /// Temperature::scale. Plain sums in double: Newton's method needs no more.
     using Sums = PairedSums<T, 4, PlainSum<T>>;
-    using Totals = PairedTotals<T, 4>;
+    /// The loss is gap + rest.
+    struct Totals {
+        Pair<D<T>> rest;  ///< log1p of the other exponentials over that of the maximum
+        D<T> gap;         ///< at the label, divided by the temperature
+    };
     using Centre = MaximumOfRows<T>;
     const PairedRows& c;
     const TemperatureRows& rows;
@@ -118,7 +122,7 @@ struct TemperatureTerms {
         });
     }
     /// Stores the gap, the mean and the variance of `count` rows from row `first` on.
-    [[gnu::noinline]] Totals totals(const Totals& sums, const Stats<T>& stats, std::int64_t first,
+    [[gnu::noinline]] Totals totals(const PairedTotals<T, 4>& sums, const Stats<T>& stats, std::int64_t first,
                                     int count) const {
         const V<T> x = at_labels(storage, rows.x, rows.label, first, count, stats.maximum);
         const D<T> gap = convert<double>(stats.maximum) - convert<double>(x), zero = splat<D<T>>(0);
@@ -132,14 +136,10 @@ struct TemperatureTerms {
         store_lanes(rows.gap + first, gap, count);
         store_lanes(rows.mean + first, mean * unit, count);
         store_lanes(rows.variance + first, select(less(apart, zero), zero, apart) * unit * unit, count);
-        const D<T> rest = others / top;
-        Totals of_loss = sums;
-        of_loss.of[0] = log1p_parts(rest, zero);
-        of_loss.of[1] = {gap / splat<D<T>>(given_temperature), zero};
-        return of_loss;
+        return {log1p_parts(others / top, zero), gap / splat<D<T>>(given_temperature)};
     }
-    SOFTLOSS_INLINE D<T> results(const Stats<T>&, const Totals& of_loss) const {
-        return canonical(of_loss.of[1].hi + (of_loss.of[0].hi + of_loss.of[0].lo));
+    SOFTLOSS_INLINE D<T> results(const Stats<T>&, const Totals& loss) const {
+        return canonical(loss.gap + (loss.rest.hi + loss.rest.lo));
     }
     struct Epilogue {};
 };
@@ -157,7 +157,7 @@ void temperature_rows(const TemperatureRows& t, std::int64_t rows, std::int64_t 
         rows, n, options);
 }
 
-// ---- confidence -------------------------------------------------------------------------------------------
+// ---- confidence ------------------------------------------------------------------------------------------
 
 template <class T>
 struct StoreConfidence {

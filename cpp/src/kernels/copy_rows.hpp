@@ -24,7 +24,8 @@ SOFTLOSS_INLINE void copy_elements(const RowsIn& x, const RowsOut& y, std::int64
 template <class T>
 constexpr int kTransposed = 64 / sizeof(T);
 
-/// x: (W, kTransposed), rows adjacent -> y: elements adjacent. more: x has more elements, which are prefetched.
+/// x: (W, kTransposed), rows adjacent -> y: elements adjacent. more: x has more elements, which are
+/// prefetched.
 template <class T>
 SOFTLOSS_INLINE void columns_to_rows(const RowsIn& x, const RowsOut& y, bool more) {
     constexpr int P = kColumns<T>;

@@ -1,11 +1,11 @@
 // The diagonal Hessian of the cross-entropy, which does not depend on the kind of target.
 //
-// Lives here: its constants, one row per lane, and its formula. Must not: gradients and losses (class_loss.hpp,
-// soft_targets.hpp), the Hessian of other losses (focal.hpp extends this one), drivers.
+// Lives here: its constants, one row per lane, and its formula. Must not: gradients and losses
+// (class_loss.hpp, soft_targets.hpp), the Hessian of other losses (focal.hpp extends this one), drivers.
 //
 //   Hessian[i] = max(factor p[i] (1 - p[i]), least)
-// 1 - p would cancel if p is near 1. p > 1/2 is possible only for a class whose logit is the only maximum, and there
-// 1 - p is the share of the other classes.
+// 1 - p would cancel if p is near 1. p > 1/2 is possible only for a class whose logit is the only maximum,
+// and there 1 - p is the share of the other classes.
 #pragma once
 
 #include "row_stats.hpp"

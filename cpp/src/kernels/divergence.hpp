@@ -10,13 +10,13 @@
 //   JS(p, q)   = sum(p j(d)) where s = 0,  j(d) = (1 + exp(d)) / 2 G(|d|),  G: half_divergence
 //   H(q)       = log1p(sum of all exponentials but one of the maximum, over that one) + sum(q (max - x)) / T
 // No term is negative, and each is formed without cancellation, down to the smallest: d is a difference of
-// logits, and p only weighs the terms, so that its relative error is that of the result. At first s comes from
-// the row maxima. That makes m - log1p(m) small beside the sum before it in most rows. The others, and all rows
-// of JS, have a second pass with s = 0.
+// logits, and p only weighs the terms, so that its relative error is that of the result. At first s comes
+// from the row maxima. That makes m - log1p(m) small beside the sum before it in most rows. The others, and
+// all rows of JS, have a second pass with s = 0.
 //
-// Limits. p below the range of exponentials is raised to the smallest of them, so that p exp(d) keeps q; where q
-// lies below the range, too, d is 0. Where exp(d) would overflow, p is raised until it does not: it stays
-// negligible beside q.
+// Limits. p below the range of exponentials is raised to the smallest of them, so that p exp(d) keeps q;
+// where q lies below the range, too, d is 0. Where exp(d) would overflow, p is raised until it does not: it
+// stays negligible beside q.
 #pragma once
 
 #include "rows_paired.hpp"
@@ -69,8 +69,8 @@ struct DivergenceConstants<double> {
     static constexpr double kMostCorrection = 0.25;
 };
 
-/// 2^(j/8) without the factor of math.hpp's exponentials, so that exp(0) is 1; and the rounding errors of these
-/// entries, relative to them.
+/// 2^(j/8) without the factor of math.hpp's exponentials, so that exp(0) is 1; and the rounding errors of
+/// these entries, relative to them.
 constexpr double kPowers[8] = {0x1p+0,
                                0x1.172b83c7d517bp+0,
                                0x1.306fe0a31b715p+0,
@@ -92,7 +92,7 @@ constexpr Exp2Bits<double> kPowerBits{kPowers};
 /// Limits of d.
 constexpr double kLeastRatio = -700, kMostRatio = 700;
 
-// ---- functions of d ---------------------------------------------------------------------------------------
+// ---- functions of d --------------------------------------------------------------------------------------
 
 /// x = (k / 8) ln2 + r for a number that float gives rise to: k times the lower bits of ln2 does not count.
 template <class V>
@@ -172,7 +172,7 @@ SOFTLOSS_INLINE D<T> half_divergence(D<T> t, D<T> y) {
     return select(is_far, ((log2 - l.hi) - l.lo) - t * y / (one + y), near);
 }
 
-// ---- p and d ----------------------------------------------------------------------------------------------
+// ---- p and d ---------------------------------------------------------------------------------------------
 
 /// The maxima of both operands, and what a second pass adds to d.
 template <class T>
@@ -308,7 +308,7 @@ SOFTLOSS_INLINE void with_log_ratios(const DivergenceCentre<T>& centre, const Te
     }
 }
 
-// ---- Kullback-Leibler divergence --------------------------------------------------------------------------
+// ---- Kullback-Leibler divergence -------------------------------------------------------------------------
 
 /// Constants of the gradient, one row per lane.
 template <class T>
@@ -406,7 +406,7 @@ struct KlDivergence {
         return canonical(select(equal(is.gap, infinite), infinite, kl));
     }
 
-    // ---- gradient ----------------------------------------------------------------------------------------------
+    // ---- gradient ----------------------------------------------------------------------------------------
 
     [[gnu::noinline]] void epilogue(const Stats<T>&, const Totals& sums, std::int64_t first, int count,
                                     Epilogue& f) const {
@@ -447,7 +447,7 @@ void kl_divergence_rows(const PairedRows& c, std::int64_t rows, std::int64_t n, 
     else run_paired<S>(KlDivergence<T, false>{c, temperature, options.temperature}, rows, n, options);
 }
 
-// ---- Jensen-Shannon divergence ----------------------------------------------------------------------------
+// ---- Jensen-Shannon divergence ---------------------------------------------------------------------------
 
 template <class T>
 struct JsDivergence {
@@ -520,7 +520,7 @@ void js_divergence_rows(const PairedRows& c, std::int64_t rows, std::int64_t n, 
                   options);
 }
 
-// ---- entropy ----------------------------------------------------------------------------------------------
+// ---- entropy ---------------------------------------------------------------------------------------------
 
 template <class T>
 struct SoftmaxEntropy {

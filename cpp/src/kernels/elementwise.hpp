@@ -49,7 +49,7 @@ SOFTLOSS_INLINE V log_sigmoid(V x) {
     return sum.hi + ((Near ? sum.lo : finite_low(sum.lo)) - rest.lo);
 }
 
-// ---- elements of an array, several vectors in flight ------------------------------------------------------
+// ---- elements of an array, several vectors in flight -----------------------------------------------------
 
 /// Loops over n elements. many<N>(i) handles the usual case: N = Unroll * W elements from i on. It returns
 /// false to decline them. one(i, valid) handles the first `valid` elements of one vector: of those that

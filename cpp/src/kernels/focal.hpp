@@ -54,7 +54,7 @@ SOFTLOSS_INLINE Pair<V> exp_of_pair(Pair<V> y) {
     return {e.hi * down, e.lo * down};
 }
 
-// ---- elements ---------------------------------------------------------------------------------------------
+// ---- elements --------------------------------------------------------------------------------------------
 
 /// What the elements of a block share. Square: gamma is 2.
 template <class T, bool Square>
@@ -242,7 +242,7 @@ template <class T>
     return any(other);
 }
 
-// ---- rows -------------------------------------------------------------------------------------------------
+// ---- rows ------------------------------------------------------------------------------------------------
 
 /// u^gamma for u in [0, 1] or NaN, as a pair of doubles with a relative error of about gamma 2^-58. With u
 /// = 2^k z, gamma k is split into an integer and a fraction, so that the argument of the exponential is

@@ -156,8 +156,8 @@ SOFTLOSS_INLINE Pair<V> operator/(Pair<V> a, Pair<V> b) {
     return {q, (fma(-q, b.hi, a.hi) + (a.lo - q * b.lo)) * r};
 }
 
-/// The larger of `least` and x, never -0: which of two zeros max returns depends on the instruction set. A NaN
-/// in x is returned.
+/// The larger of `least` and x, never -0: which of two zeros max returns depends on the instruction set. A
+/// NaN in x is returned.
 template <class V>
 SOFTLOSS_INLINE V at_least(V least, V x) {
     return max(least, x + splat<V>(0));

@@ -10,9 +10,11 @@
 // 2. The totals of the chunks are added in index order.
 // 3. The W stripes are added by a binary tree: j and j + W/2 first, then j and j + W/4, and so on.
 //
-// Rows shorter than kShortRow have one stripe; of float without the maximum, in chunks of kTerms elements. Nothing else matters: neither the number of threads, nor the
-// layout, nor the instruction set. If a row lies along the vectors, its stripes are the lanes; if rows lie
-// across the vectors (one row per lane), the stripes are W accumulators. Both give the same bits.
+// Rows shorter than kShortRow have one stripe. Sums of floats that leave out the maximum take it in chunks of
+// kTerms elements.
+// Nothing else matters: neither the number of threads, nor the layout, nor the instruction set. If a row lies
+// along the vectors, its stripes are the lanes; if rows lie across the vectors (one row per lane), the
+// stripes are W accumulators. Both give the same bits.
 //
 // ExpSum accumulates exponentials, each given as scale + scale * fraction, with five operations per vector:
 //
@@ -24,7 +26,8 @@
 // Error of a sum of exponentials: < 2^-26 (float), < 2^-55 (double), relative to the larger of the sum and
 // the largest possible term. CarefulSum has the same error relative to the sum itself, for sums that may be
 // far below the largest possible term. Sums that leave out the row maximum of rows shorter than kShortRow
-// always use it.
+// always use it. ExpSum is less precise where many equal terms lie below the last bit of kStart
+// (kCountsErrors, row_stats.hpp).
 #pragma once
 
 #include "math.hpp"
@@ -59,7 +62,8 @@ struct ExpSum {
         head = s;
     }
     SOFTLOSS_INLINE Pair<V> total() const { return two_sum(head - splat<V>(kStart), error + fraction); }
-    /// The magnitude of `error`, of floats, as a whole number of kErrorUnit, so that sums of it are the same in any order.
+    /// The magnitude of `error`, of floats, as a whole number of kErrorUnit, so that sums of it are the same
+    /// in any order.
     SOFTLOSS_INLINE auto error_units() const {
         const V magic = splat<V>(0x1.8p23F);  // the sum with it has no fraction
         return as_int(fma(abs(error), splat<V>(1 / kErrorUnit), magic)) - as_int(magic);

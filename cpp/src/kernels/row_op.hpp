@@ -39,8 +39,8 @@ concept RowEpilogue = requires(const Epilogue& e, int r, std::int64_t i, V<T> v,
     requires Results == 1 || requires {
         { e.canonical_second(y) } -> SameAs<V<T>>;
     };
-    // For rows across the vectors: y, the results of element i of W rows, with those at the labels put in; the
-    // same of second results.
+    // For rows across the vectors: y, the results of element i of W rows, with those at the labels put in;
+    // the same of second results.
     requires !Labels || requires {
         { e.at(i, y) } -> SameAs<V<T>>;
         requires Results == 1 || requires {

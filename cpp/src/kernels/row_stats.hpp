@@ -63,13 +63,14 @@ struct StripeSum {
 /// relative to kUnit.
 template <class T>
 constexpr T kSmallSum = kUnit<T> / 16;
-/// Whether a sum WithoutMax of a row longer than kMaxTile is formed by CarefulSum, too, if the errors that ExpSum collects are
-/// 1/16 of it or more. They are added in float, where the rounding errors of equal terms have one sign: a million terms that are all
-/// below the last bit of kStart put log_softmax 5.7 ULP off. Shorter rows have too few, and doubles are precise enough.
+/// Whether a sum WithoutMax of a row longer than kMaxTile is formed by CarefulSum, too, if the errors that
+/// ExpSum collects are 1/16 of it or more. They are added in float, where the rounding errors of equal terms
+/// have one sign: a million terms that are all below the last bit of kStart put log_softmax 5.7 ULP off.
+/// Shorter rows have too few, and doubles are precise enough.
 template <class T, bool WithoutMax>
 constexpr bool kCountsErrors = WithoutMax && sizeof(T) == 4;
 
-// ---- rows along the vectors -------------------------------------------------------------------------------
+// ---- rows along the vectors ------------------------------------------------------------------------------
 
 /// x: (n) adjacent elements of any alignment, n >= W -> a vector whose largest lane is the row maximum.
 template <class S>
@@ -123,8 +124,8 @@ constexpr bool fits_exp_buffer(std::int64_t n) {
 /// Elements of a group of rows: they and their exponentials fit into the first-level cache.
 constexpr std::int64_t kGroupElements = 4096;
 
-/// The sums of a row's stripes, which are the lanes, and the number of elements that equal the maximum. error_units: the sum of
-/// ExpSum::error_units of all chunks of a long row.
+/// The sums of a row's stripes, which are the lanes, and the number of elements that equal the maximum.
+/// error_units: the sum of ExpSum::error_units of all chunks of a long row.
 template <class T>
 struct RowSum {
     Pair<V<T>> sum;
@@ -303,7 +304,7 @@ template <class S>
     });
 }
 
-// ---- rows across the vectors ------------------------------------------------------------------------------
+// ---- rows across the vectors -----------------------------------------------------------------------------
 
 /// tile: (n) vectors, `pitch` apart -> the maxima of the W rows in their lanes.
 template <class T>
@@ -427,7 +428,7 @@ template <bool WithoutMax, class T>
     cursors = local;
 }
 
-// ---- sums to the precision of double ----------------------------------------------------------------------
+// ---- sums to the precision of double ---------------------------------------------------------------------
 
 /// The sum, in double, of c exp(x) 2^kExpBias over elements x <= 0 at first, first + step, ... < n. at(i)
 /// returns the vector for index i. Each lane is a stripe of one row, or one stripe of a row of its own.
@@ -466,7 +467,7 @@ template <class T>
         .pair();
 }
 
-// ---- NaN --------------------------------------------------------------------------------------------------
+// ---- NaN -------------------------------------------------------------------------------------------------
 
 template <class T>
 SOFTLOSS_INLINE bool any_nan(V<T> v) {

@@ -31,8 +31,8 @@ namespace {
 ///
 /// Row r is stored while row_sum sums row r of the next group, which is as long. It calls once for each
 /// vector, a partial one included, and so at least once for each cache line of row r. The lines may be stored
-/// in any order: all exponentials of the row are there, and in place its elements are not read again. But each
-/// line must be stored exactly once, and before ends(), which stores the label's line a second time.
+/// in any order: all exponentials of the row are there, and in place its elements are not read again. But
+/// each line must be stored exactly once, and before ends(), which stores the label's line a second time.
 template <class S, class Epilogue, bool Labels>
 struct PipelinedStores {
     static_assert(kCacheLine<S> == kLanes<S>, "a vector of results is a line");

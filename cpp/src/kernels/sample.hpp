@@ -101,9 +101,9 @@ class Sampler {
         return valid == W ? v : select(first_lanes<I>(valid), v, splat<V<T>>(-__builtin_inff()));
     }
 
-    /// x: (n). Sums the weights (Mass) or counts the elements above `high`; appends those from `low` to `high`
-    /// to the list, which may be x itself. With blocks, keeps the sums of each. Floor: elements below `least`
-    /// weigh nothing.
+    /// x: (n). Sums the weights (Mass) or counts the elements above `high`; appends those from `low` to
+    /// `high` to the list, which may be x itself. With blocks, keeps the sums of each. Floor: elements below
+    /// `least` weigh nothing.
     template <bool Mass, bool Floor>
     [[gnu::noinline]] Measured<T> window_pass(const T* x, std::int64_t n, T low, T high, T least, T* list,
                                               SampleBlock* blocks) const {
@@ -470,8 +470,8 @@ class Sampler {
 
     // ---- the k largest ----
 
-    /// Collects the elements of the row that `found` keeps, at most top_k, in the order of their index. Returns
-    /// how many they are.
+    /// Collects the elements of the row that `found` keeps, at most top_k, in the order of their index.
+    /// Returns how many they are.
     std::int64_t collect(const Found<T>& found, T* kept, std::int64_t* index) const {
         std::int64_t held = 0, ties = found.ties;
         V<T> least = splat<V<T>>(found.value);
@@ -563,8 +563,8 @@ class Sampler {
         });
         return found;
     }
-    /// log of the share of an element `value`, among n elements at x of which the cut keeps those whose weights
-    /// sum up to `all`.
+    /// log of the share of an element `value`, among n elements at x of which the cut keeps those whose
+    /// weights sum up to `all`.
     double logprob(T value, std::int64_t all, const T* x, std::int64_t n, const Cut<T>& cut) const {
         using DV = V<double>;
         if constexpr (sizeof(T) == 4) {

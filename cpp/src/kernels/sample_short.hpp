@@ -120,8 +120,8 @@ struct SampleTile {
         for (int r = 0; r < count; ++r) goal[r] = whole_product(u[r], sums[r]).floor;
         return load<Counts>(goal);
     }
-    /// The elements of each row, largest first: value: (n). Batcher's merge exchange (Knuth, The Art of Computer
-    /// Programming, 5.2.2, algorithm M).
+    /// The elements of each row, largest first: value: (n). Batcher's merge exchange (Knuth, The Art of
+    /// Computer Programming, 5.2.2, algorithm M).
     void sort(const Stats<T>& stats, V<T>* value) const {
         for (std::int64_t i = 0; i < n; ++i) value[i] = element(stats, i);
         std::int64_t half = 1;

@@ -22,7 +22,7 @@
 namespace softloss {
 namespace {
 
-// ---- scores of token_logprobs -----------------------------------------------------------------------------
+// ---- scores of token_logprobs ----------------------------------------------------------------------------
 
 /// Accumulators of sum(e) and sum(e (max - x)), the gap to the maximum scaled by Temperature::scale. Each
 /// lane is a stripe of one row, or one stripe of a row of its own.
@@ -232,7 +232,7 @@ void score_rows(const ScoreRows& c, std::int64_t rows, std::int64_t n, const Row
     run_rows<S>(c.x, {}, {}, rows, n, options, op);
 }
 
-// ---- the k largest ----------------------------------------------------------------------------------------
+// ---- the k largest ---------------------------------------------------------------------------------------
 
 /// The k largest of W rows in a tile, one row per lane -> value, index: (k), largest first, ties by index.
 /// NaN counts as -inf. An insertion sort of all lanes at once.

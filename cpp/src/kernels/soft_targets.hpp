@@ -1,7 +1,8 @@
 // Op: cross-entropy of logits against a distribution over the classes, with gradient.
 //
-// Lives here: soft targets, label smoothing and class weights: their sums over a row, and the loss, gradient and
-// Hessian that follow. Must not: class indices alone (class_loss.hpp), drivers (rows_paired.hpp), reductions.
+// Lives here: soft targets, label smoothing and class weights: their sums over a row, and the loss, gradient
+// and Hessian that follow. Must not: class indices alone (class_loss.hpp), drivers (rows_paired.hpp),
+// reductions.
 //
 // Shapes: x, q, grad (rows, n); w (n); loss, factor (rows). x: logits, q: targets, w: class weights, T: the
 // temperature. The formulas have two terms:
@@ -88,7 +89,7 @@ struct SoftLoss {
 
     SOFTLOSS_INLINE const double* weights() const { return Weighted ? c.weight : nullptr; }
 
-    // ---- sums ---------------------------------------------------------------------------------------------
+    // ---- sums --------------------------------------------------------------------------------------------
 
     template <class F>
     SOFTLOSS_INLINE void with_terms(const Centre& centre, F f) const {
@@ -106,7 +107,8 @@ struct SoftLoss {
         if constexpr (sizeof(T) == 8) return x * splat<D<T>>(before);
         else return convert<double>(x);
     }
-    /// maximum - x, both scaled. For float, one subtraction in double is exact unless the exponents are far apart.
+    /// maximum - x, both scaled. For float, one subtraction in double is exact unless the exponents are far
+    /// apart.
     SOFTLOSS_INLINE static Pair<D<T>> distance(D<T> maximum, D<T> x) {
         if constexpr (sizeof(T) == 4) return {maximum - x, splat<D<T>>(0)};
         else return two_sum(maximum, -x);
@@ -191,7 +193,7 @@ struct SoftLoss {
         return load<D<T>>(lanes);
     }
 
-    // ---- losses -------------------------------------------------------------------------------------------
+    // ---- losses ------------------------------------------------------------------------------------------
 
     /// The losses. For float, they are plain double arithmetic: its few roundings do not reach the float that
     /// a loss becomes.
@@ -235,7 +237,7 @@ struct SoftLoss {
         return canonical(select(equal(r, r), r, sums.sample * plain));
     }
 
-    // ---- gradient -----------------------------------------------------------------------------------------
+    // ---- gradient ----------------------------------------------------------------------------------------
 
     /// sum(s), to twice the precision of T.
     SOFTLOSS_INLINE Pair<V<T>> total(const Totals& sums) const {
@@ -269,8 +271,8 @@ struct SoftLoss {
         f.kept = factors * pair_of<V<T>>(c.kept.value);
         f.even = factors * pair_of<V<T>>(c.even.value);
         f.nan = select(counted, nans<T>(), zero);
-        // scale is infinite or NaN, also of a row that does not count, or factor is: `usual` then differs from
-        // `counted`.
+        // scale is infinite or NaN, also of a row that does not count, or factor is: `usual` then differs
+        // from `counted`.
         f.may_be_nan = any(not_equal(scale.hi - scale.hi, zero)) || any(not_equal(usual, counted));
     }
     [[gnu::noinline]] void curvature(const Stats<T>& stats, const Totals& totals, std::int64_t first,

@@ -13,7 +13,7 @@
 namespace softloss {
 namespace {
 
-// ---- prefetch and non-temporal stores ---------------------------------------------------------------------
+// ---- prefetch and non-temporal stores --------------------------------------------------------------------
 
 /// Prefetches the cache line at p into the first-level cache; with `far`, for what is used much later, into
 /// the second-level cache.
@@ -49,7 +49,7 @@ SOFTLOSS_INLINE void fence() {
 #endif
 }
 
-// ---- storage types and the types that they are computed in ------------------------------------------------
+// ---- storage types and the types that they are computed in -----------------------------------------------
 
 /// Storage type S is computed in Compute<S>: float16, bfloat16 and float in float, double in double.
 /// kLanes<T> of them fill a logical vector.

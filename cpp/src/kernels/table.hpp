@@ -77,8 +77,8 @@ struct ClassRows {
     RowsOut hess{};
     const double* factor = nullptr;  ///< (rows), with grad or hess
     double hess_scale = 1, hess_min = 0;
-    /// > 0, of focal_loss alone: its loss is (1 - p[label])^gamma times the cross-entropy, with a gradient and a
-    /// Hessian of its own (focal.hpp).
+    /// > 0, of focal_loss alone: its loss is (1 - p[label])^gamma times the cross-entropy, with a gradient
+    /// and a Hessian of its own (focal.hpp).
     double gamma = 0;
 };
 using ClassKernel = void (*)(const ClassRows& c, std::int64_t rows, std::int64_t n,
@@ -184,8 +184,8 @@ template <class T>
 using PlacesKernel = void (*)(const T* x, std::int64_t n, const std::int64_t* index, std::int64_t k, T* prob,
                               const RowOptions& options);
 
-/// What sample() draws from: a row's softmax, with the classes that the filters keep. temperature: >= 0, 0 for
-/// the largest; top_k: 0 for all; 0 < top_p <= 1; 0 <= min_p <= 1.
+/// What sample() draws from: a row's softmax, with the classes that the filters keep. temperature: >= 0, 0
+/// for the largest; top_k: 0 for all; 0 < top_p <= 1; 0 <= min_p <= 1.
 struct SampleFilters {
     double temperature = 1;
     std::int64_t top_k = 0;
@@ -206,8 +206,8 @@ struct Drawn {
     std::int64_t index;
     double logprob;
 };
-/// x: (n) adjacent elements, 0 <= u < 1 -> the class that u draws. memory: sample_bytes(n, sizeof(T)), aligned
-/// to 64 bytes.
+/// x: (n) adjacent elements, 0 <= u < 1 -> the class that u draws. memory: sample_bytes(n, sizeof(T)),
+/// aligned to 64 bytes.
 template <class T>
 using SampleKernel = Drawn (*)(const T* x, std::int64_t n, double u, const SampleFilters& filters,
                                void* memory);

@@ -36,8 +36,8 @@ SOFTLOSS_INLINE Rows rows_from(Rows operand, std::int64_t row) {
     return operand;
 }
 
-/// Memory for what a driver keeps of a tile's groups, at the end of the scratch memory: it is too large for the
-/// stacks of some threads.
+/// Memory for what a driver keeps of a tile's groups, at the end of the scratch memory: it is too large for
+/// the stacks of some threads.
 template <class Constants>
 SOFTLOSS_INLINE Constants& tile_constants(void* scratch) {
     static_assert(sizeof(Constants) <= kTileConstantsBytes);

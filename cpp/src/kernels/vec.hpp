@@ -1,9 +1,10 @@
 // The logical vector Vec<T, N>: N lanes of T that behave the same on every instruction set.
 //
 // Lives here: arithmetic, fma, select, lane conversions, table look-up, with the `#if` on the instruction set
-// (only this file, masked.hpp and storage.hpp have any). A Vec wider than a register is two halves, recursively, so that
-// one source compiles to full-speed code everywhere. Each operation is one correctly rounded IEEE operation
-// per lane, so its bits are the same on every machine. Must not: anything that knows of exp, rows or losses.
+// (only this file, masked.hpp and storage.hpp have any). A Vec wider than a register is two halves,
+// recursively, so that one source compiles to full-speed code everywhere. Each operation is one correctly
+// rounded IEEE operation per lane, so its bits are the same on every machine. Must not: anything that knows
+// of exp, rows or losses.
 //
 // Alignment: load and store take any address. Only store_nontemporal (storage.hpp) needs an aligned one.
 //
@@ -141,7 +142,7 @@ struct IntOf<double> {
 template <class T, int N>
 using IntVec = Vec<typename IntOf<T>::type, N>;
 
-// ---- construction, memory ---------------------------------------------------------------------------------
+// ---- construction, memory --------------------------------------------------------------------------------
 
 /// Type and number of the lanes of a vector.
 template <class V>
@@ -224,7 +225,7 @@ SOFTLOSS_INLINE void store(T* p, Vec<T, N> v) {
     }
 }
 
-// ---- lane-wise arithmetic ---------------------------------------------------------------------------------
+// ---- lane-wise arithmetic --------------------------------------------------------------------------------
 
 template <class T, int N>
 SOFTLOSS_INLINE Vec<T, N> operator+(Vec<T, N> a, Vec<T, N> b) {
@@ -273,7 +274,7 @@ SOFTLOSS_INLINE Vec<T, N> shift_right(Vec<T, N> a) {
     else return {shift_right<Bits>(a.lo), shift_right<Bits>(a.hi)};
 }
 
-// ---- comparison and choice; a mask lane is 0 or -1 --------------------------------------------------------
+// ---- comparison and choice; a mask lane is 0 or -1 -------------------------------------------------------
 
 template <class T, int N>
 SOFTLOSS_INLINE IntVec<T, N> less(Vec<T, N> a, Vec<T, N> b) {
@@ -309,7 +310,7 @@ SOFTLOSS_INLINE Vec<T, N> keep_first(Vec<T, N> a, int valid) {
     return select(first_lanes<IntVec<T, N>>(valid), a, splat<Vec<T, N>>(0));
 }
 
-// ---- bits -------------------------------------------------------------------------------------------------
+// ---- bits ------------------------------------------------------------------------------------------------
 
 /// The same bits as integers; as_float is the reverse.
 template <class T, int N>
@@ -336,7 +337,7 @@ SOFTLOSS_INLINE Vec<T, N> minus_abs(Vec<T, N> a) {
     return as_float<T>(as_int(a) | as_int(splat<Vec<T, N>>(T(-0.0))));
 }
 
-// ---- fma, max: one instruction where there is one ---------------------------------------------------------
+// ---- fma, max: one instruction where there is one --------------------------------------------------------
 
 /// a + b rounded to odd: the last bit is set if the sum is not exact. A second rounding, to fewer bits, then
 /// gives what a single rounding would.
@@ -459,7 +460,7 @@ SOFTLOSS_INLINE Vec<T, N> max_of_number(Vec<T, N> a, Vec<T, N> b) {
 #endif
 }
 
-// ---- lanes: halves, conversions, reductions ---------------------------------------------------------------
+// ---- lanes: halves, conversions, reductions --------------------------------------------------------------
 
 /// Lanes First, First + 1, ... of a native vector, as many as To has.
 template <class To, int First, class T, int N>

@@ -1,9 +1,10 @@
-// Reads calls from the standard input, one a line, and prints the bytes of their results: "name bytes" for each result.
+// Reads calls from the standard input, one a line, and prints the bytes of their results: "name bytes" for
+// each result.
 //
 //     function dtype rows classes axis columns temperature smoothing weighted reduction k seed
 //
-// Each call is made in C++ and in C, whose results must be the same bytes. Lives here: the calls that test_calls.py draws.
-// Must not: values that are expected.
+// Each call is made in C++ and in C, whose results must be the same bytes. Lives here: the calls that
+// test_calls.py draws. Must not: values that are expected.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
