@@ -27,17 +27,23 @@
 namespace softloss {
 namespace {
 
-/// Functions on vectors are always inlined. Without a fused multiply-add instruction each fma takes dozens of
-/// operations. The code is slow there in any case, so the compiler decides what to inline and keeps the
-/// library small.
+/// Without a fused multiply-add instruction each fma takes dozens of operations.
 #if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
-#define SOFTLOSS_INLINE [[gnu::always_inline]] inline
-#define SOFTLOSS_LAMBDA __attribute__((always_inline))
 constexpr bool kEmulatedFma = false;
 #else
+#define SOFTLOSS_EMULATES_FMA
+constexpr bool kEmulatedFma = true;
+#endif
+
+/// Functions on vectors are always inlined, but for three kinds of build, in which the compiler decides. Where fma is
+/// emulated, the code is slow in any case, so that the library may stay small. Where sanitizers check every copy of
+/// the code, and without optimisation, inlining makes the build take many times as long.
+#if defined(SOFTLOSS_EMULATES_FMA) || defined(SOFTLOSS_SANITIZED) || !defined(__OPTIMIZE__)
 #define SOFTLOSS_INLINE inline
 #define SOFTLOSS_LAMBDA
-constexpr bool kEmulatedFma = true;
+#else
+#define SOFTLOSS_INLINE [[gnu::always_inline]] inline
+#define SOFTLOSS_LAMBDA __attribute__((always_inline))
 #endif
 
 #if defined(__AVX512F__)

@@ -238,9 +238,10 @@ def test_add_subdirectory(tmp_path: Path) -> None:
     assert not (tmp_path / "prefix").exists(), "a project that embeds softloss must not install it"
 
 
-@pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
-def test_flags_of_a_parent(tmp_path: Path, compiler: str) -> None:
-    """Fast math, one file for all and warnings as errors do not reach softloss."""
+@pytest.mark.parametrize("compiler, level", [("g++", "-O2"), ("clang++-19", "-O0")])
+def test_flags_of_a_parent(tmp_path: Path, compiler: str, level: str) -> None:
+    """Fast math, one file for all and warnings as errors do not reach softloss; nor does the level of its kernels, of
+    which the lowest is soon compiled, change the bits."""
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler}")
     flags = "-ffast-math -Wall -Wextra -Wshadow -Werror"
@@ -249,6 +250,7 @@ def test_flags_of_a_parent(tmp_path: Path, compiler: str) -> None:
         f"-DSOFTLOSS_SOURCE={SOURCE}",
         f"-DCMAKE_CXX_COMPILER={compiler}",
         f"-DCMAKE_CXX_FLAGS={flags}",
+        f"-DSOFTLOSS_ISA_FLAGS={level}",
         "-DCMAKE_UNITY_BUILD=ON",
         "-DSOFTLOSS_OPENMP=OFF",
     )
@@ -379,13 +381,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """An empty folder with README's program in it, and the checkout that README speaks of."""
-    (tmp_path / "app.cpp").write_text(blocks("cpp")[0])
-    (tmp_path / "CMakeLists.txt").write_text(blocks("cmake")[0])
-    (tmp_path / "softloss").symlink_to(SOURCE)
-    return tmp_path
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with README's program in it, and the checkout that README speaks of. One folder for all ways: the
+    kernels have the same paths in all of them, so that ccache compiles them once."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.cpp").write_text(blocks("cpp")[0])
+    (folder / "softloss").symlink_to(SOURCE)
+    return folder
 
 
 def readme_output() -> str:
@@ -396,6 +399,7 @@ def readme_output() -> str:
 
 def test_readme(app: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In README's order and in one folder, as somebody would who tries one after the other."""
+    (app / "CMakeLists.txt").write_text(blocks("cmake")[0])
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     home = tmp_path_factory.mktemp("home")
     for name in ("cpp-wheel", "cpp-prefix", "cpp-pkg-config"):
@@ -406,12 +410,12 @@ def test_readme(app: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize("part", ["add_subdirectory(softloss)", "FetchContent"])
-def test_readme_as_a_part(app: Path, part: str) -> None:
+def test_readme_as_a_part(app: Path, tmp_path: Path, part: str) -> None:
     assert part in README
     lines = blocks("cmake")[1] if part == "FetchContent" else part
     (app / "CMakeLists.txt").write_text(blocks("cmake")[0].replace("find_package(softloss CONFIG REQUIRED)", lines))
-    cmake(app / "build", source=app)
-    assert run(app / "build/app").strip() == readme_output()
+    cmake(tmp_path, source=app)
+    assert run(tmp_path / "app").strip() == readme_output()
 
 
 # ---- what docs/cpp.rst shows ----
