@@ -1,9 +1,10 @@
 """Draw every picture of stored measurements: python benchmarks/pictures.py
 
-Reads benchmarks/results/*.json of run.py, accuracy.py and sweep.py. The newest of each kind, those of --quick left out,
-give the pictures of README and documentation: docs/_static/speed.svg, accuracy.svg and sweep.svg. Each file of run.py
-gets two pictures beside it: all its cases against the best peer, and against the roof. Ground and colours show on light
-and on dark pages. README shows speed.svg and accuracy.svg, which are in git; others are drawn where they are needed.
+Reads benchmarks/results/*.json of run.py, accuracy.py and sweep.py, those of --quick left out. The newest of each CPU
+give the pictures of README and documentation, a panel for each CPU: docs/_static/speed.svg, options.svg and sweep.svg.
+The newest of accuracy.py gives accuracy.svg: errors do not depend on the CPU. Each file of run.py gets two pictures
+beside it: all its cases against the best peer, and against the roof. Ground and colours show on light and on dark
+pages. README shows speed.svg and accuracy.svg, which are in git; others are drawn where they are needed.
 
 Lives here: what is drawn and how it looks. Must not: measurements.
 """
@@ -50,36 +51,68 @@ SPEED = {  # case of run.py: its name in the picture
     "binary_cross_entropy_with_logits 1000000": "BCE with logits, 1 000 000",
     "sigmoid 1000000": "sigmoid, 1 000 000",
 }
+OPTIONS = {
+    "cross_entropy 6144x512 soft-targets": "soft targets, 6144 × 512",
+    "cross_entropy 1000000x10 soft-targets": "soft targets, 1 000 000 × 10",
+    "cross_entropy 6144x512 smoothing": "label smoothing, 6144 × 512",
+    "cross_entropy 1000000x10 smoothing": "label smoothing, 1 000 000 × 10",
+    "cross_entropy_and_grad 6144x512 smoothing": "… with gradient, 6144 × 512",
+    "cross_entropy 6144x512 weights": "class weights, 6144 × 512",
+    "cross_entropy 1000000x10 none": 'reduction="none", 1 000 000 × 10',
+    "softmax 6144x512 where": "softmax, where=, 6144 × 512",
+    "softmax_backward 6144x512": "softmax_backward, 6144 × 512",
+    "softmax_topk 100000x63 k=1": "softmax_topk, k = 1, 100 000 × 63",
+    "token_logprobs 1000000x10 k=0": "token_logprobs, 1 000 000 × 10",
+    "softmax 4096x512 order=F": "softmax, Fortran order, 4096 × 512",
+    "softmax 4096x512 stride=2": "softmax, every other column, 4096 × 512",
+    "logsumexp 100000x10 b": "logsumexp with b, 100 000 × 10",
+    "kl_divergence 100000x10": "kl_divergence, 100 000 × 10",
+    "sample 64x50257 top-p": "sample, top_p = 0.9, 64 × 50 257",
+}
 Document = dict[str, Any]
 Series = tuple[dict[str, Any], list[tuple[float, float]]]  # how marks look; value and place of each
+Panel = tuple[str, list[Series]]  # title, marks
 
 
 # ---- style --------------------------------------------------------------------------------------------------------
 
 
-def picture(path: Path, names: list[str], series: list[Series], label: str, line: float, log: bool = True) -> None:
-    """One line of marks for each name, and a vertical reference line; many names are set in a smaller font."""
+def picture(path: Path, names: list[str], panels: list[Panel], label: str, line: float, log: bool = True) -> None:
+    """One line of marks for each name, and a vertical reference line; many names are set in a smaller font. Panels
+    stand side by side and share the names."""
     font, inches = (11, 0.36) if len(names) < 40 else (8, 0.17)
     with pyplot.rc_context(STYLE | {"font.size": font}):
-        figure, axes = pyplot.subplots(figsize=(9, 1.8 + inches * len(names)), layout="constrained")
-        axes.axvline(line, color=RED, linewidth=1.2, alpha=0.7)
-        for look, points in series:
-            if points:
-                axes.scatter(*zip(*points, strict=True), zorder=3, **look)
+        figure, all_axes = side_by_side(len(panels), (4, 5, 2 + inches * len(names)))
+        for axes, (title, series) in zip(all_axes, panels, strict=True):
+            axes.axvline(line, color=RED, linewidth=1.2, alpha=0.7)
+            for look, points in series:
+                if points:
+                    axes.scatter(*zip(*points, strict=True), zorder=3, **look)
+            axes.set_title(title, fontsize=font - 1, color=GREY)
+            axes.set(ylim=(len(names) - 0.5, -0.5), xscale="log" if log else "linear")
+            if log and axes.get_xlim()[1] < 200:
+                axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+                axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(colors=GREY, which="both", left=False)
+            axes.grid(axis="x", color=GREY, alpha=0.35)
+            axes.grid(axis="y", color=GREY, alpha=0.15)
+            for side in ("top", "right", "left"):
+                axes.spines[side].set_visible(False)
         figure.supxlabel(label, fontsize=font)
-        axes.set(ylim=(len(names) - 0.5, -0.5), xscale="log" if log else "linear")
-        if log and axes.get_xlim()[1] < 200:
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(colors=GREY, which="both", left=False)
-        axes.grid(axis="x", color=GREY, alpha=0.35)
-        axes.grid(axis="y", color=GREY, alpha=0.15)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=7, framealpha=0, labelcolor=GREY, columnspacing=1)
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        look = {"ncols": 7, "framealpha": 0, "labelcolor": GREY, "columnspacing": 1}
+        figure.legend(handles, labels, loc="outside upper center", **look)
         save(figure, path)
+
+
+def side_by_side(count: int, inches: tuple[float, float, float]) -> tuple[Any, Any]:
+    """A figure of `count` panels with one y axis; inches: beside the panels, of each panel's width, of the height."""
+    names, width, height = inches
+    size = (names + width * count, height)
+    figure, axes = pyplot.subplots(1, count, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    return figure, axes[0]
 
 
 def save(figure: Any, path: Path) -> None:
@@ -103,25 +136,32 @@ def of_libraries(rows: list[tuple[str, dict[str, float]]], floor: float = 0) -> 
 # ---- the pictures -------------------------------------------------------------------------------------------------
 
 
-def draw_speed(document: Document) -> None:
+def title(document: Document) -> str:
+    return f"{document['cpu']}\n{document['softloss']['isa']}, {document['date']}"
+
+
+def draw_speed(documents: list[Document], cases: dict[str, str], file: str) -> None:
     """Time of each library divided by that of softloss, for newly allocated results and one thread."""
-    of_case = {row["name"]: row for row in document["rows"] if (row["variant"], row["threads"]) == ("fresh", 1)}
-    rows = [(name, {"softloss": 1.0} | of_case[case]["ratio"]) for case, name in SPEED.items() if case in of_case]
-    label = (
-        "time, as a multiple of softloss's (left of the line: faster than softloss)\n"
-        f"float32, one thread, {document['cpu']}, {document['softloss']['isa']}, {document['date']}"
-    )
-    picture(STATIC / "speed.svg", [name for name, _ in rows], of_libraries(rows), label, line=1)
+    panels = []
+    for document in documents:
+        of_case = {row["name"]: row for row in document["rows"] if (row["variant"], row["threads"]) == ("fresh", 1)}
+        rows = [
+            (name, {"softloss": 1.0} | of_case[case]["ratio"] if case in of_case else {})
+            for case, name in cases.items()
+        ]
+        if any(values for _, values in rows):
+            panels.append((title(document), of_libraries(rows)))
+    label = "time, as a multiple of softloss's (left of the line: faster than softloss); float32, one thread"
+    if panels:
+        picture(STATIC / file, list(cases.values()), panels, label, line=1)
 
 
 def draw_accuracy(document: Document) -> None:
     """Largest error of each library in each case of float32."""
     rows = [(row["name"].replace("_", "-"), row["max"]) for row in document["rows"] if row["dtype"] == "float32"]
-    label = (
-        "largest error in units in the last place (the line: what softloss promises; at the edge: 0.1 and less)\n"
-        f"float32, {document['cpu']}, {document['date']}"
-    )
-    picture(STATIC / "accuracy.svg", [name for name, _ in rows], of_libraries(rows, floor=0.1), label, line=2)
+    label = "largest error in units in the last place (the line: what softloss promises; at the edge: 0.1 and less)"
+    panel = (f"float32, {document['cpu']}, {document['date']}", of_libraries(rows, floor=0.1))
+    picture(STATIC / "accuracy.svg", [name for name, _ in rows], [panel], label, line=2)
 
 
 def draw_cases(document: Document, stem: Path) -> None:
@@ -143,34 +183,38 @@ def draw_cases(document: Document, stem: Path) -> None:
                 look["label"] = f"{threads} thread{'s' * (threads > 1)}, {variant}"
                 chosen = [pair for pair in values if (pair[0]["threads"], pair[0]["variant"]) == (threads, variant)]
                 series.append((look, [(value, names.index(row["name"])) for row, value in chosen]))
-        note = f"{label}\n{document['cpu']}, {document['softloss']['isa']}, {document['date']}"
-        picture(stem.with_name(f"{stem.name}-{kind}.svg"), names, series, note, line=1, log=kind == "peers")
+        path = stem.with_name(f"{stem.name}-{kind}.svg")
+        picture(path, names, [(title(document), series)], label, line=1, log=kind == "peers")
 
 
-def draw_sweep(document: Document) -> None:
+def draw_sweep(documents: list[Document]) -> None:
     """Time for each element over the length of rows, float32, in the cache and in memory."""
-    curves = [curve for curve in document["curves"] if curve["dtype"] == "float32"]
-    isa = curves[-1]["isa"]
-    colours = dict(zip(dict.fromkeys(curve["operation"] for curve in curves), COLOURS, strict=False))
+    operations = dict.fromkeys(curve["operation"] for document in documents for curve in document["curves"])
+    colours = dict(zip(operations, COLOURS, strict=False))
     with pyplot.rc_context(STYLE | {"font.size": 11}):
-        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-        for curve in curves:
-            if curve["isa"] == isa and curve["operation"] in colours:
-                dashes = "-" if curve["place"] == "cache" else ":"
-                label = f"{curve['operation'].replace('_', '-')}, {curve['place']}"
-                times = curve["nanoseconds"]
-                colour = colours[curve["operation"]]
-                axes.plot([int(n) for n in times], list(times.values()), dashes, color=colour, label=label)
-        axes.set(xscale="log", yscale="log")
-        axes.set_xlabel(f"length of rows (float32, one thread, {document['cpu']}, {isa}, {curves[-1]['date']})")
-        axes.set_ylabel("nanoseconds for each element")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.tick_params(colors=GREY, which="both")
-        axes.grid(color=GREY, alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=2, framealpha=0, labelcolor=GREY)
+        figure, all_axes = side_by_side(len(documents), (3, 6, 5))
+        for axes, document in zip(all_axes, documents, strict=True):
+            curves = [curve for curve in document["curves"] if curve["dtype"] == "float32"]
+            isa = curves[-1]["isa"]
+            for curve in curves:
+                if curve["isa"] == isa and curve["operation"] in colours:
+                    dashes = "-" if curve["place"] == "cache" else ":"
+                    label = f"{curve['operation'].replace('_', '-')}, {curve['place']}"
+                    times = curve["nanoseconds"]
+                    colour = colours[curve["operation"]]
+                    axes.plot([int(n) for n in times], list(times.values()), dashes, color=colour, label=label)
+            axes.set(xscale="log", yscale="log")
+            axes.set_title(f"{document['cpu']}\n{isa}, {curves[-1]['date']}", fontsize=10, color=GREY)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axes.tick_params(colors=GREY, which="both")
+            axes.grid(color=GREY, alpha=0.25)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+        figure.supxlabel("length of rows (float32, one thread)", fontsize=11)
+        all_axes[0].set_ylabel("nanoseconds for each element")
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, framealpha=0, labelcolor=GREY)
         save(figure, STATIC / "sweep.svg")
 
 
@@ -184,18 +228,25 @@ def stored(kind: str) -> list[tuple[Path, Document]]:
     return sorted(found, key=lambda entry: (entry[1].get("date", ""), entry[0].stat().st_mtime))
 
 
+def newest_of_each_cpu(kind: str) -> list[Document]:
+    return list({document["cpu"]: document for _, document in stored(kind)}.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sweep", action="store_true", help="only the picture of sweep.py, which is not in git")
+    parser.add_argument(
+        "--docs", action="store_true", help="only the pictures of the documentation that are not in git"
+    )
     options = parser.parse_args()
-    for _, document in stored("sweep")[-1:]:
-        draw_sweep(document)
-    if options.sweep:
+    runs = newest_of_each_cpu("")
+    draw_speed(runs, OPTIONS, "options.svg")
+    if sweeps := newest_of_each_cpu("sweep"):
+        draw_sweep(sweeps)
+    if options.docs:
         return
     for path, document in stored(""):
         draw_cases(document, path.with_suffix(""))
-    for _, document in stored("")[-1:]:
-        draw_speed(document)
+    draw_speed(runs, SPEED, "speed.svg")
     for _, document in stored("accuracy")[-1:]:
         draw_accuracy(document)
 

@@ -41,9 +41,9 @@ without_children = ["index", "tutorial", "guide", "numerics", "performance", "cp
 html_sidebars = {page: [] for page in without_children}
 
 
-if importlib.util.find_spec("matplotlib"):  # of the extra `docs`: the picture that is not in git
+if importlib.util.find_spec("matplotlib"):  # of the extra `docs`: the pictures that are not in git
     pictures = Path(__file__).parents[1] / "benchmarks" / "pictures.py"
-    subprocess.run([sys.executable, pictures, "--sweep"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, pictures, "--docs"], check=True, stdout=subprocess.DEVNULL)
 
 
 def setup(app):
