@@ -466,6 +466,8 @@ def _checked_layer(x_: ArrayLike, w_: ArrayLike, bias_: ArrayLike | None, memory
     if bias is not None and bias.shape != w.shape[:1]:
         raise ValueError(f"bias must have shape ({len(w)},), one per class, got {bias.shape}")
     try:
+        if isinstance(memory, bool):
+            raise TypeError
         limit = operator.index(memory)
     except TypeError:
         raise TypeError(f"memory must be an integer, got {type(memory).__name__}") from None

@@ -24,22 +24,24 @@ std::int64_t integer(const char* argument, py::handle value, const char* kind) {
 }
 
 namespace {
-/// Converts an integer between `least` and `most`, the range of int or int64. The core knows the true limits,
-/// but could not print an integer beyond that range.
-std::int64_t integer_within(const char* argument, py::handle value, std::int64_t least, std::int64_t most) {
+/// Converts an integer between `least` and `most`, the range of `type`. The core knows the true limits, but could
+/// not print an integer beyond that range.
+std::int64_t integer_within(const char* argument, py::handle value, std::int64_t least, std::int64_t most,
+                            const char* type) {
     const std::int64_t result = integer(argument, value);
     if (result < least || result > most)
-        throw py::value_error(argument + (" " + py::str(value).cast<std::string>()) + " is out of bounds");
+        throw py::value_error(std::string(argument) + " must fit into " + type + ", got " +
+                              py::str(value).cast<std::string>());
     return result;
 }
 }  // namespace
 
 int axis_of(py::handle axis) {
-    return static_cast<int>(integer_within("axis", axis, INT_MIN, INT_MAX));
+    return static_cast<int>(integer_within("axis", axis, INT_MIN, INT_MAX, "int32"));
 }
 std::int64_t count_of(const char* argument, py::handle value) {
-    return integer_within(argument, value, INT64_MIN + 1,
-                          INT64_MAX - 1);  // integer() returns the ends for values beyond
+    return integer_within(argument, value, INT64_MIN + 1, INT64_MAX - 1,
+                          "int64");  // integer() returns the ends for values beyond
 }
 
 double number(const char* argument, py::handle value) {

@@ -169,8 +169,9 @@ void Array::refuse_masked(const char* argument, py::handle value) {
     if (name == "where")
         throw py::type_error("where must be an array of bool, got a masked array; pass where.filled(False)");
     const bool output = name.ends_with("out");
-    throw py::type_error(name + " is a masked array; pass " + name +
-                         (output ? ".data" : ".filled(value), and the mask as where= or sample_weight="));
+    const bool operand = name != "u" && name != "b" && !name.ends_with("weight");
+    throw py::type_error(name + " is a masked array; pass " + name + (output ? ".data" : ".filled(value)") +
+                         (operand && !output ? ", and the mask as where= or sample_weight=" : ""));
 }
 
 py::object Array::converted(const char* argument, py::handle value) {

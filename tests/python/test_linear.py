@@ -449,6 +449,7 @@ ERRORS = {
     "bias must have shape (5,), one per class, got (4,)": (ValueError, lambda f: f(X, W, Y, bias=W[0])),
     "bias must have shape (5,), one per class, got ()": (ValueError, lambda f: f(X, W, Y, bias=1)),
     "memory must be an integer, got float": (TypeError, lambda f: f(X, W, Y, memory=1e6)),
+    "memory must be an integer, got bool": (TypeError, lambda f: f(X, W, Y, memory=True)),
     "memory must be at least 0, got -1": (ValueError, lambda f: f(X, W, Y, memory=-1)),
     "x has unsupported dtype complex64; pass x.real or abs(x)": (TypeError, lambda f: f(X.astype("F"), W, Y)),
     "w has unsupported dtype object; pass numpy.asarray(w, numpy.float64)": (
