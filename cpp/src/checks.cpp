@@ -33,7 +33,7 @@ std::string digits_of(int64_t value) {
 }
 
 bool same_shape(std::span<const int64_t> a, std::span<const int64_t> b) {
-    return std::ranges::equal(a, b);
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
 }
 
 Dims without_axis(std::span<const int64_t> shape, int axis) {

@@ -138,7 +138,7 @@ std::optional<std::int64_t> size_of_shape(std::span<const std::int64_t> shape) {
             size > kMaxSize)
             return std::nullopt;
     }
-    return std::ranges::find(shape, 0) != shape.end() ? 0 : size;
+    return std::find(shape.begin(), shape.end(), 0) != shape.end() ? 0 : size;
 }
 
 std::int64_t checked_size(std::span<const std::int64_t> shape) {

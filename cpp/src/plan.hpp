@@ -49,7 +49,9 @@ class Dims {
     std::int64_t& operator[](std::size_t d) { return data_[d]; }
     std::int64_t operator[](std::size_t d) const { return data_[d]; }
     operator std::span<const std::int64_t>() const { return {data_, size_}; }
-    bool operator==(const Dims& other) const { return std::ranges::equal(*this, other); }
+    bool operator==(const Dims& other) const {
+        return std::equal(begin(), end(), other.begin(), other.end());
+    }
 
     /// Throws std::invalid_argument beyond kMost.
     void push_back(std::int64_t x) { insert(size_, x); }

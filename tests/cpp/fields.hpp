@@ -44,12 +44,12 @@ inline double value_of(float x) {
     return x;
 }
 inline double value_of(bfloat16 x) {
-    return std::bit_cast<float>(std::uint32_t{x.bits} << 16);
+    return __builtin_bit_cast(float, std::uint32_t{x.bits} << 16);
 }
 inline double value_of(float16 x) {
     const std::uint32_t sign = (x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;
-    if (rest >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
-    return std::bit_cast<float>(sign | rest << 13) * 0x1p112f;
+    if (rest >= 0x7c00u) return __builtin_bit_cast(float, sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+    return __builtin_bit_cast(float, sign | rest << 13) * 0x1p112f;
 }
 /// x as an element of S. 16-bit types drop the bits that they have no room for, and subnormal numbers become
 /// 0.
@@ -58,7 +58,7 @@ S element(double x) {
     if constexpr (sizeof(S) > 2) {
         return static_cast<S>(x);
     } else {
-        const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(x));
+        const auto bits = __builtin_bit_cast(std::uint32_t, static_cast<float>(x));
         const std::uint32_t magnitude = bits & 0x7fffffffu;
         std::uint32_t half = magnitude >> 16;
         if (std::is_same_v<S, float16>)

@@ -323,7 +323,8 @@ TEST_CASE("overlap is that of elements, in any two views of one memory") {
             views[v] = {memory + 8000 + below(200), dtypes[below(4)], {shape[v], n}, {strides[v], n}};
         }
         const auto a = bytes_of(views[0]), b = bytes_of(views[1]);
-        const bool same = std::ranges::any_of(a, [&](std::intptr_t byte) { return b.contains(byte); });
+        const bool same =
+            std::any_of(a.begin(), a.end(), [&](std::intptr_t byte) { return b.contains(byte); });
         (same ? shared : apart)++;
         CHECK(softloss::overlaps(views[0], views[1]) == same);
     }

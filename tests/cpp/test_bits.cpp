@@ -128,14 +128,14 @@ struct Array {
     }
     /// Numbers that float16 and bfloat16 can represent are converted exactly.
     void set(std::int64_t i, double value) {
-        const auto single = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+        const auto single = __builtin_bit_cast(std::uint32_t, static_cast<float>(value));
         const std::uint32_t sign = single >> 16 & 0x8000u, magnitude = single & 0x7fffffffu;
         switch (dtype) {
             case DType::float16:
                 return set_bits(i, magnitude ? sign | (magnitude - 0x38000000u) >> 13 : sign);
             case DType::bfloat16: return set_bits(i, single >> 16);
             case DType::float32: return set_bits(i, single);
-            case DType::float64: return set_bits(i, std::bit_cast<std::uint64_t>(value));
+            case DType::float64: return set_bits(i, __builtin_bit_cast(std::uint64_t, value));
             default: return set_bits(i, static_cast<std::uint64_t>(static_cast<std::int64_t>(value)));
         }
     }

@@ -345,7 +345,7 @@ softloss_status checked(const Function& f, const Arrays& a, std::initializer_lis
         if (!f.slots[i].writes() || a.absent[i]) continue;
         const auto all = std::span(a.memory[i]);
         for (const auto part : {all.first(kMargin), all.last(kMargin)})
-            CHECK(std::ranges::all_of(part, [](unsigned char byte) { return byte == 0xA5; }));
+            CHECK(std::all_of(part.begin(), part.end(), [](unsigned char byte) { return byte == 0xA5; }));
     }
     return status;
 }

@@ -100,7 +100,7 @@ template <class T>
 double distance(T actual, Wide<T> exact) {
     constexpr int digits = std::numeric_limits<T>::digits, bias = std::numeric_limits<T>::max_exponent - 1;
     const auto magnitude =
-        std::bit_cast<Bits<T>>(static_cast<T>(exact)) & ~(Bits<T>{1} << (8 * sizeof(T) - 1));
+        __builtin_bit_cast(Bits<T>, static_cast<T>(exact)) & ~(Bits<T>{1} << (8 * sizeof(T) - 1));
     const int exponent = std::max<int>(static_cast<int>(magnitude >> (digits - 1)), 1) - bias;
     return static_cast<double>(std::ldexp(std::fabs(actual - exact), digits - 1 - exponent));
 }
@@ -114,7 +114,7 @@ struct Worst {
 template <class T>
 Worst worst(const Stretch<T>& s, std::uint64_t count) {
     constexpr int kBlock = 4096;
-    const auto first = std::bit_cast<Bits<T>>(s.from), last = std::bit_cast<Bits<T>>(s.to);
+    const auto first = __builtin_bit_cast(Bits<T>, s.from), last = __builtin_bit_cast(Bits<T>, s.to);
     const std::uint64_t all = std::uint64_t{last} - first + 1,
                         step = count == 0 || count > all ? 1 : all / count;
     const std::vector<const MathTable*> tables = usable(compiled_math_tables());
@@ -122,7 +122,7 @@ Worst worst(const Stretch<T>& s, std::uint64_t count) {
     Worst result;
     for (std::uint64_t start = 0; start < all; start += kBlock * step) {
         for (int i = 0; i < kBlock; ++i)
-            x[i] = std::bit_cast<T>(static_cast<Bits<T>>(first + std::min(start + i * step, all - 1)));
+            x[i] = __builtin_bit_cast(T, static_cast<Bits<T>>(first + std::min(start + i * step, all - 1)));
         for (const MathTable* table : tables) {
             (functions_of<T>(*table).*s.function)(x.data(), y.data(), kBlock);
             if (table == tables.front()) y0 = y;
