@@ -42,12 +42,17 @@ inline LabelCounts gather_labels(const TensorView& target, int64_t offset, int64
 template <class F>
 void read_at_labels(const TensorView& view, const char* data, int64_t row_stride, int64_t axis_stride,
                     const int64_t* label, int64_t rows, double* result, F f) {
-    // Prefetch distance: 64 rows. Rows further apart than a cache line are not prefetched.
-    const int64_t distance = std::abs(row_stride) <= 64 ? 64 * row_stride : 0;
+    // Prefetch distance: 64 rows if rows are no further apart than a cache line, each of which is then
+    // needed; else the elements at the labels, 32 rows ahead.
+    const bool adjacent = std::abs(row_stride) <= 64;
+    const auto at = [&](int64_t r) {
+        return data + r * row_stride + std::max<int64_t>(label[r], 0) * axis_stride;
+    };
     const auto read_with = [&](auto element) {
         for (int64_t r = 0; r < rows; ++r) {
-            const char* const p = data + r * row_stride + std::max<int64_t>(label[r], 0) * axis_stride;
-            __builtin_prefetch(p + distance);
+            const char* const p = at(r);
+            if (adjacent) __builtin_prefetch(p + 64 * row_stride);
+            else if (r + 32 < rows) __builtin_prefetch(at(r + 32));
             result[r] = f(element(p), label[r]);
         }
     };

@@ -24,8 +24,8 @@ std::int64_t integer(const char* argument, py::handle value, const char* kind) {
 }
 
 namespace {
-/// Converts an integer between `least` and `most`, the range of `type`. The core knows the true limits, but could
-/// not print an integer beyond that range.
+/// Converts an integer between `least` and `most`, the range of `type`. The core knows the true limits, but
+/// could not print an integer beyond that range.
 std::int64_t integer_within(const char* argument, py::handle value, std::int64_t least, std::int64_t most,
                             const char* type) {
     const std::int64_t result = integer(argument, value);
