@@ -33,6 +33,11 @@ namespace {
 /// vector, a partial one included, and so at least once for each cache line of row r. The lines may be stored
 /// in any order: all exponentials of the row are there, and in place its elements are not read again. But
 /// each line must be stored exactly once, and before ends(), which stores the label's line a second time.
+///
+/// The order avoids 4K aliasing: a load waits for an earlier store if the low 12 bits of both addresses agree.
+/// Large arrays of NumPy begin at the same place of a page, so that with rows of a power of two bytes each
+/// store would lie where the next loads are. There, the order of the lines begins half a row, or half a page,
+/// further on.
 template <class S, class Epilogue, bool Labels>
 struct PipelinedStores {
     static_assert(kCacheLine<S> == kLanes<S>, "a vector of results is a line");
@@ -40,6 +45,7 @@ struct PipelinedStores {
     std::int64_t pitch, n;
     const S* from;
     RowsOut y;
+    RowsIn loads{};  ///< the rows that are summed meanwhile
     const std::int64_t* label = nullptr;
     const S* at_label = nullptr;
     int count = 0;
@@ -51,12 +57,15 @@ struct PipelinedStores {
         std::int64_t n, head, label;
         S at_label;
         Epilogue epilogue;
+        std::int64_t whole;  ///< elements of whole cache lines
+        std::int64_t turn;   ///< the element of them that is stored first
 
-        /// Stores the whole cache line with the results i ... i + W - 1 behind the head, i = 0, W, 2 W, ...;
-        /// none if there is no such line. ends() corrects the label's element.
+        /// Stores a whole cache line: that of results i ... i + W - 1 behind the head, i = 0, W, 2 W, ..., or
+        /// `turn` further on; none if there is no such line. ends() corrects the label's element.
         SOFTLOSS_INLINE void operator()(std::int64_t i) const {
-            if (head + i + kCacheLine<S> <= n)
-                store_line_nontemporal(from + head + i, y + head + i, epilogue);
+            if (i >= whole) return;
+            const std::int64_t turned = i + turn, at = head + (turned < whole ? turned : turned - whole);
+            store_line_nontemporal(from + at, y + at, epilogue);
         }
         /// Results of W elements from `first` on, with the label's element replaced. Label -1 (none) matches
         /// no lane.
@@ -72,7 +81,7 @@ struct PipelinedStores {
         /// Stores the head and the tail of the row, and the label's cache line a second time. Reads up to one
         /// vector beyond the row's exponentials: `pitch` leaves room for it.
         SOFTLOSS_INLINE void ends(SharedCacheLine<S>& shared) const {
-            const std::int64_t last = head + (n - head) / kCacheLine<S> * kCacheLine<S>;
+            const std::int64_t last = head + whole;
             shared.begin(y, from, true,
                          [&](V<S> e, std::int64_t first) SOFTLOSS_LAMBDA { return labelled(e, first); });
             shared.end(y + last, labelled(load<V<S>>(from + last), last), n - last);
@@ -85,10 +94,29 @@ struct PipelinedStores {
     SOFTLOSS_INLINE Row operator[](int r) const {
         S* const row = reinterpret_cast<S*>(y.data + r * y.row_stride);
         const bool labels = Labels && r < count;
-        return {from + r * pitch,       row,
-                r < count ? n : 0,      aligned_head(row),
-                labels ? label[r] : -1, labels ? at_label[r] : S(0),
-                epilogue.row(r)};
+        const std::int64_t length = r < count ? n : 0, head = aligned_head(row),
+                           whole = (length - head) / kCacheLine<S> * kCacheLine<S>;
+        return {from + r * pitch,
+                row,
+                length,
+                head,
+                labels ? label[r] : -1,
+                labels ? at_label[r] : S(0),
+                epilogue.row(r),
+                whole,
+                turn_of(row + head, r, whole)};
+    }
+    /// The element whose line is stored first: 0, unless that line would lie where the next loads are, from two
+    /// cache lines before them to eight behind.
+    SOFTLOSS_INLINE std::int64_t turn_of(const S* first, int r, std::int64_t whole) const {
+        constexpr std::uintptr_t kPage = 4096, kBefore = 128, kBehind = 512;
+        const auto place = [](const void* p) SOFTLOSS_LAMBDA { return reinterpret_cast<std::uintptr_t>(p); };
+        const std::uintptr_t ahead =
+            (place(first) - place(loads.data + r * loads.row_stride) + kBefore) % kPage;
+        if (ahead >= kBefore + kBehind) return 0;
+        constexpr std::int64_t kHalfPage = kPage / 2 / std::int64_t{sizeof(S)};
+        const std::int64_t half = whole / kCacheLine<S> / 2 * kCacheLine<S>;
+        return half < kHalfPage ? half : kHalfPage;
     }
 };
 
@@ -120,10 +148,10 @@ template <class S, RowOp<Compute<S>> Op>
     for (std::int64_t first = 0; first < rows; first += group) {
         const int count = static_cast<int>(rows - first < group ? rows - first : group);
         T* const exps = buffers + first / group % 2 * group * pitch;
+        stores.loads = {x.data + first * x.row_stride, x.row_stride, x.element_stride};
         char* const next =
             const_cast<char*>(x.data) + (first + 2 * group <= rows ? first + group : first) * x.row_stride;
-        rows_stats<Op::kWithoutMax, S>({x.data + first * x.row_stride, x.row_stride, x.element_stride}, count,
-                                       n, maximum, temperature, exps, pitch, stats, next,
+        rows_stats<Op::kWithoutMax, S>(stores.loads, count, n, maximum, temperature, exps, pitch, stats, next,
                                        {next, x.row_stride, x.element_stride}, stores);
         maximum = rows_max<S>(x, first + group, rows, group, n);
         for (int r = 0; r < stores.count; ++r) {
