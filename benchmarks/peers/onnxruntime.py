@@ -49,6 +49,10 @@ def compute(case: Case, data: Data, threads: int) -> Statements:
     session = session_of(graph, {name: arrays[name] for name in inputs}, outputs, case.k, threads)
     feed = {name: np.ascontiguousarray(arrays[name]) for name in inputs}  # the form that it keeps arrays in
     names: dict[str, Any] = {"run": session.run, "feed": feed, "fetch": outputs}
+    if not data.x.flags.c_contiguous:  # a caller who has the array in another layout must copy it
+        names |= {"contiguous": np.ascontiguousarray, "x": data.x}
+        run = "run(fetch, {**feed, 'x': contiguous(x)})"
+        return statements(f"{run}[0]" if len(outputs) == 1 else f"tuple({run})", None, **names)
     if case.writes:
         out = np.zeros(case.shape, data.x.dtype)
         binding = session.io_binding()
