@@ -34,10 +34,10 @@ namespace {
 /// in any order: all exponentials of the row are there, and in place its elements are not read again. But
 /// each line must be stored exactly once, and before ends(), which stores the label's line a second time.
 ///
-/// The order avoids 4K aliasing: a load waits for an earlier store if the low 12 bits of both addresses agree.
-/// Large arrays of NumPy begin at the same place of a page, so that with rows of a power of two bytes each
-/// store would lie where the next loads are. There, the order of the lines begins half a row, or half a page,
-/// further on.
+/// The order avoids 4K aliasing: a load waits for an earlier store if the low 12 bits of both addresses
+/// agree. Large arrays of NumPy begin at the same place of a page, so that with rows of a power of two bytes
+/// each store would lie where the next loads are. There, the order of the lines begins half a row, or half a
+/// page, further on.
 template <class S, class Epilogue, bool Labels>
 struct PipelinedStores {
     static_assert(kCacheLine<S> == kLanes<S>, "a vector of results is a line");
@@ -106,8 +106,8 @@ struct PipelinedStores {
                 whole,
                 turn_of(row + head, r, whole)};
     }
-    /// The element whose line is stored first: 0, unless that line would lie where the next loads are, from two
-    /// cache lines before them to eight behind.
+    /// The element whose line is stored first: 0, unless that line would lie where the next loads are, from
+    /// two cache lines before them to eight behind.
     SOFTLOSS_INLINE std::int64_t turn_of(const S* first, int r, std::int64_t whole) const {
         constexpr std::uintptr_t kPage = 4096, kBefore = 128, kBehind = 512;
         const auto place = [](const void* p) SOFTLOSS_LAMBDA { return reinterpret_cast<std::uintptr_t>(p); };
