@@ -78,41 +78,56 @@ Panel = tuple[str, list[Series]]  # title, marks
 
 
 def picture(path: Path, names: list[str], panels: list[Panel], label: str, line: float, log: bool = True) -> None:
-    """One line of marks for each name, and a vertical reference line; many names are set in a smaller font. Panels
-    stand side by side and share the names."""
+    """One line of marks for each name, and a vertical reference line; many names are set in a smaller font. The names
+    stand at the left of the first panel and hold for all of them."""
     font, inches = (11, 0.36) if len(names) < 40 else (8, 0.17)
     with pyplot.rc_context(STYLE | {"font.size": font}):
-        figure, all_axes = side_by_side(len(panels), (4, 5, 2 + inches * len(names)))
-        for axes, (title, series) in zip(all_axes, panels, strict=True):
+        figure, all_axes = panels_in_a_row(len(panels), (4, 5, 2 + inches * len(names)))
+        for axes, (heading, series) in zip(all_axes, panels, strict=True):
             axes.axvline(line, color=RED, linewidth=1.2, alpha=0.7)
-            for look, points in series:
-                if points:
-                    axes.scatter(*zip(*points, strict=True), zorder=3, **look)
-            axes.set_title(title, fontsize=font - 1, color=GREY)
-            axes.set(ylim=(len(names) - 0.5, -0.5), xscale="log" if log else "linear")
-            if log and axes.get_xlim()[1] < 200:
-                axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-                axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-                axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            axes.set_title(heading, fontsize=font - 1, color=GREY)
+            draw_marks(axes, series, log)
+            axes.set(ylim=(len(names) - 0.5, -0.5))
             axes.set_yticks(range(len(names)), names)
-            axes.tick_params(colors=GREY, which="both", left=False)
-            axes.grid(axis="x", color=GREY, alpha=0.35)
-            axes.grid(axis="y", color=GREY, alpha=0.15)
-            for side in ("top", "right", "left"):
-                axes.spines[side].set_visible(False)
         figure.supxlabel(label, fontsize=font)
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        look = {"ncols": 7, "framealpha": 0, "labelcolor": GREY, "columnspacing": 1}
-        figure.legend(handles, labels, loc="outside upper center", **look)
+        add_legend(figure, all_axes, columns=7)
         save(figure, path)
 
 
-def side_by_side(count: int, inches: tuple[float, float, float]) -> tuple[Any, Any]:
-    """A figure of `count` panels with one y axis; inches: beside the panels, of each panel's width, of the height."""
-    names, width, height = inches
-    size = (names + width * count, height)
+def draw_marks(axes: Any, series: list[Series], log: bool) -> None:
+    for look, points in series:
+        if points:
+            axes.scatter(*zip(*points, strict=True), zorder=3, **look)
+    axes.set(xscale="log" if log else "linear")
+    if log and axes.get_xlim()[1] < 200:
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.tick_params(colors=GREY, which="both", left=False)
+    axes.grid(axis="x", color=GREY, alpha=0.35)
+    axes.grid(axis="y", color=GREY, alpha=0.15)
+    for edge in ("top", "right", "left"):
+        axes.spines[edge].set_visible(False)
+
+
+def panels_in_a_row(count: int, inches: tuple[float, float, float]) -> tuple[Any, Any]:
+    """A figure of `count` panels with one y axis; inches: left of the panels, width of each panel, height."""
+    left, width, height = inches
+    size = (left + width * count, height)
     figure, axes = pyplot.subplots(1, count, figsize=size, layout="constrained", sharey=True, squeeze=False)
     return figure, axes[0]
+
+
+def add_legend(figure: Any, all_axes: Any, columns: int) -> None:
+    """Above the panels, the labels of all of them, each once."""
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in all_axes]
+    legend = {label: handle for panel in entries for handle, label in panel}
+    look = {"ncols": columns, "framealpha": 0, "labelcolor": GREY, "columnspacing": 1}
+    figure.legend(legend.values(), legend.keys(), loc="outside upper center", **look)
+
+
+def title(document: Document, isa: str, date: str) -> str:
+    return f"{document['cpu']}\n{isa}, {date}"
 
 
 def save(figure: Any, path: Path) -> None:
@@ -136,8 +151,8 @@ def of_libraries(rows: list[tuple[str, dict[str, float]]], floor: float = 0) -> 
 # ---- the pictures -------------------------------------------------------------------------------------------------
 
 
-def title(document: Document) -> str:
-    return f"{document['cpu']}\n{document['softloss']['isa']}, {document['date']}"
+def title_of_run(document: Document) -> str:
+    return title(document, document["softloss"]["isa"], document["date"])
 
 
 def draw_speed(documents: list[Document], cases: dict[str, str], file: str) -> None:
@@ -150,7 +165,7 @@ def draw_speed(documents: list[Document], cases: dict[str, str], file: str) -> N
             for case, name in cases.items()
         ]
         if any(values for _, values in rows):
-            panels.append((title(document), of_libraries(rows)))
+            panels.append((title_of_run(document), of_libraries(rows)))
     label = "time, as a multiple of softloss's (left of the line: faster than softloss); float32, one thread"
     if panels:
         picture(STATIC / file, list(cases.values()), panels, label, line=1)
@@ -184,7 +199,7 @@ def draw_cases(document: Document, stem: Path) -> None:
                 chosen = [pair for pair in values if (pair[0]["threads"], pair[0]["variant"]) == (threads, variant)]
                 series.append((look, [(value, names.index(row["name"])) for row, value in chosen]))
         path = stem.with_name(f"{stem.name}-{kind}.svg")
-        picture(path, names, [(title(document), series)], label, line=1, log=kind == "peers")
+        picture(path, names, [(title_of_run(document), series)], label, line=1, log=kind == "peers")
 
 
 def draw_sweep(documents: list[Document]) -> None:
@@ -192,30 +207,34 @@ def draw_sweep(documents: list[Document]) -> None:
     operations = dict.fromkeys(curve["operation"] for document in documents for curve in document["curves"])
     colours = dict(zip(operations, COLOURS, strict=False))
     with pyplot.rc_context(STYLE | {"font.size": 11}):
-        figure, all_axes = side_by_side(len(documents), (3, 6, 5))
+        figure, all_axes = panels_in_a_row(len(documents), (3, 6, 5))
         for axes, document in zip(all_axes, documents, strict=True):
-            curves = [curve for curve in document["curves"] if curve["dtype"] == "float32"]
-            isa = curves[-1]["isa"]
-            for curve in curves:
-                if curve["isa"] == isa and curve["operation"] in colours:
-                    dashes = "-" if curve["place"] == "cache" else ":"
-                    label = f"{curve['operation'].replace('_', '-')}, {curve['place']}"
-                    times = curve["nanoseconds"]
-                    colour = colours[curve["operation"]]
-                    axes.plot([int(n) for n in times], list(times.values()), dashes, color=colour, label=label)
-            axes.set(xscale="log", yscale="log")
-            axes.set_title(f"{document['cpu']}\n{isa}, {curves[-1]['date']}", fontsize=10, color=GREY)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-            axes.tick_params(colors=GREY, which="both")
-            axes.grid(color=GREY, alpha=0.25)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
+            draw_curves(axes, document, colours)
         figure.supxlabel("length of rows (float32, one thread)", fontsize=11)
         all_axes[0].set_ylabel("nanoseconds for each element")
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, framealpha=0, labelcolor=GREY)
+        add_legend(figure, all_axes, columns=2)
         save(figure, STATIC / "sweep.svg")
+
+
+def draw_curves(axes: Any, document: Document, colours: dict[str, str]) -> None:
+    """The curves of one CPU, on the instruction set that was measured last."""
+    curves = [curve for curve in document["curves"] if curve["dtype"] == "float32" and curve["operation"] in colours]
+    isa, date = curves[-1]["isa"], curves[-1]["date"]
+    for curve in curves:
+        if curve["isa"] == isa:
+            dashes = "-" if curve["place"] == "cache" else ":"
+            label = f"{curve['operation'].replace('_', '-')}, {curve['place']}"
+            times = curve["nanoseconds"]
+            colour = colours[curve["operation"]]
+            axes.plot([int(n) for n in times], list(times.values()), dashes, color=colour, label=label)
+    axes.set(xscale="log", yscale="log")
+    axes.set_title(title(document, isa, date), fontsize=10, color=GREY)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.tick_params(colors=GREY, which="both")
+    axes.grid(color=GREY, alpha=0.25)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)
 
 
 def stored(kind: str) -> list[tuple[Path, Document]]:

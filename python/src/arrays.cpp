@@ -169,9 +169,12 @@ void Array::refuse_masked(const char* argument, py::handle value) {
     if (name == "where")
         throw py::type_error("where must be an array of bool, got a masked array; pass where.filled(False)");
     const bool output = name.ends_with("out");
-    const bool operand = name != "u" && name != "b" && !name.ends_with("weight");
-    throw py::type_error(name + " is a masked array; pass " + name + (output ? ".data" : ".filled(value)") +
-                         (operand && !output ? ", and the mask as where= or sample_weight=" : ""));
+    // where= and sample_weight= leave out elements and rows of the others.
+    const bool of_others = name == "u" || name == "b" || name.ends_with("weight");
+    const char* const instead = output      ? ".data"
+                                : of_others ? ".filled(value)"
+                                            : ".filled(value), and the mask as where= or sample_weight=";
+    throw py::type_error(name + " is a masked array; pass " + name + instead);
 }
 
 py::object Array::converted(const char* argument, py::handle value) {

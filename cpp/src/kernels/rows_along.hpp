@@ -36,8 +36,8 @@ namespace {
 ///
 /// The order avoids 4K aliasing: a load waits for an earlier store if the low 12 bits of both addresses
 /// agree. Large arrays of NumPy begin at the same place of a page, so that with rows of a power of two bytes
-/// each store would lie where the next loads are. There, the order of the lines begins half a row, or half a
-/// page, further on.
+/// each store would lie where the next loads are. Such a row is stored from its middle on, or from half a
+/// page behind its beginning, and its first lines last.
 template <class S, class Epilogue, bool Labels>
 struct PipelinedStores {
     static_assert(kCacheLine<S> == kLanes<S>, "a vector of results is a line");

@@ -35,9 +35,10 @@ constexpr bool kEmulatedFma = false;
 constexpr bool kEmulatedFma = true;
 #endif
 
-/// Functions on vectors are always inlined, but for three kinds of build, in which the compiler decides. Where
-/// fma is emulated, the code is slow in any case, so that the library may stay small. Where sanitizers check
-/// every copy of the code, and without optimisation, inlining makes the build take many times as long.
+/// Functions on vectors are always inlined. In three kinds of build the compiler decides instead. Where fma
+/// is emulated, the code is slow in any case, and the library stays small. With sanitizers, every inlined
+/// copy of the code is checked, and without optimisation none gets smaller: both builds would take many times
+/// as long.
 #if defined(SOFTLOSS_EMULATES_FMA) || defined(SOFTLOSS_SANITIZED) || !defined(__OPTIMIZE__)
 #define SOFTLOSS_INLINE inline
 #define SOFTLOSS_LAMBDA
