@@ -82,6 +82,37 @@ def test_streamed_gradients(dtype, n, offset):
     assert (room[:first] == 7).all() and (room[first + x.size :] == 7).all()
 
 
+def in_page(shape, dtype, place):
+    """An array that starts `place` bytes after the start of a page of 4 KiB."""
+    size = int(np.prod(shape))
+    room = np.empty(size + 8192 // np.dtype(dtype).itemsize, dtype)
+    first = (-room.ctypes.data % 4096 + place) // room.itemsize
+    return room[first : first + size].reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [64, 100, 128, 1024, 2056, 4096])
+def test_streamed_at_every_distance_in_a_page(dtype, n):
+    """The order of the stores depends on the distance of input and result modulo 4 KiB, the results do not."""
+    values = logits(n, dtype)
+    x = in_page(values.shape, dtype, 1040)
+    x[...] = values
+    labels = np.random.default_rng(n).integers(0, n, len(x))
+    parts = [(x[i], labels[i]) for i in np.array_split(np.arange(len(x)), PIECES)]
+    results = {
+        "softmax": lambda x, labels, out=None: softloss.softmax(x, out=out),
+        "gradient": lambda x, labels, out=None: (
+            softloss.cross_entropy_and_grad(x, labels, reduction="sum", grad_out=out).grad
+        ),
+    }
+    for name, of in results.items():
+        expected = np.concatenate([of(*part) for part in parts]).tobytes()
+        for distance in (-136, -128, -64, -8, 0, 8, 56, 64, 504, 512, 520, 2048):
+            out = in_page(x.shape, dtype, 1040 + distance)
+            out.fill(7)
+            assert of(x, labels, out).tobytes() == expected, (name, distance)
+
+
 @pytest.mark.parametrize("dtype, n, offset", [(np.float32, 256, 0), (np.float32, 1001, 5), (np.float64, 1001, 1)])
 def test_streamed_hessians(dtype, n, offset):
     x = logits(n, dtype)
